@@ -1,0 +1,1 @@
+"""Evaluation of a model under a scheme: perplexity, zero-shot tasks, and the record of both."""

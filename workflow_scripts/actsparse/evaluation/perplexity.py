@@ -1,0 +1,43 @@
+"""Perplexity over non-overlapping windows."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from actsparse.logs import progress
+
+TOKENS_PER_CHUNK = 256
+
+
+def measure_perplexity(model: nn.Module, windows: Tensor) -> dict[str, float | int | list[float] | None]:
+    """Return the perplexity of `model` on `windows`, int (n, length), and what it was measured on.
+
+    Perplexity is exp of the mean negative log-likelihood of the n * (length - 1) predicted tokens, with
+    logits in float32. `stderr` is the delta-method standard error, exp(mean) times the standard error of the
+    windows' means; None for one window. A value that is not finite is returned as None.
+    """
+    means = [window_nll(model, window) for window in progress(windows, "perplexity", total=len(windows))]
+    nll = torch.tensor(means, dtype=torch.float64)
+    value = math.exp(min(nll.mean().item(), 700.0)) if nll.isfinite().all() else None
+    spread = nll.std().item() / math.sqrt(len(means)) if len(means) > 1 else None
+    return {
+        "value": value,
+        "stderr": value * spread if value is not None and spread is not None else None,
+        "windows": len(means),
+        "sequence_length": windows.shape[1],
+        "tokens": len(means) * (windows.shape[1] - 1),
+        "nll_per_window": [mean if math.isfinite(mean) else None for mean in means],
+    }
+
+
+@torch.inference_mode()
+def window_nll(model: nn.Module, window: Tensor) -> float:
+    """Return the mean negative log-likelihood of a window's tokens after the first; `window` is int (length)."""
+    ids = window.long().to(model.device)
+    logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
+    total = torch.zeros((), dtype=torch.float64, device=logits.device)
+    # float32 copies of all logits at once would double the largest tensor of the job.
+    for part, target in zip(logits.split(TOKENS_PER_CHUNK), ids[1:].split(TOKENS_PER_CHUNK), strict=True):
+        total += nn.functional.cross_entropy(part.float(), target, reduction="sum").double()
+    return total.item() / (len(ids) - 1)

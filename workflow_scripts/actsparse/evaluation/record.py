@@ -1,0 +1,80 @@
+"""The record of one evaluation: the result JSON that tables are made of."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from actsparse.devices import pick_device
+from actsparse.files import read_json, sha256_of, write_json
+from actsparse.models import load_model
+from actsparse.provenance import git_commit, package_versions
+from actsparse.schemes import build_scheme
+from actsparse.sparsify import sparsify
+
+
+def evaluate(
+    benchmark: str,
+    measure: Callable[[torch.nn.Module], dict[str, Any]],
+    *,
+    model: Path,
+    model_name: str,
+    dtype: str,
+    trust_remote_code: bool,
+    device: str,
+    experiment: str,
+    method: str,
+    params: dict[str, Any],
+    thresholds: Path | None,
+    codebook: Path | None,
+    data: dict[str, Path],
+    output: Path,
+) -> None:
+    """Load a model, apply an experiment's scheme, `measure` it, and write the result JSON to `output`.
+
+    `data` are the files the benchmark reads, by name; their digests go into the record. `seconds` is the time
+    of the measurement alone.
+    """
+    loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
+    scheme = build_scheme(method, params, thresholds, codebook)
+    with sparsify(loaded, scheme) as applied:
+        start = time.perf_counter()
+        measured = measure(loaded)
+        seconds = time.perf_counter() - start
+    files = {**data, "thresholds": thresholds, "codebook": codebook}
+    record = {
+        "benchmark": benchmark,
+        "model": model_name,
+        "experiment": experiment,
+        "method": method,
+        "params": params,
+        **measured,
+        "realised_sparsity": applied.realised_sparsity,
+        "realised_sparsity_per_site": applied.realised_sparsity_per_site,
+        "replaced_linear_layers": len(applied.sites),
+        **(scheme.pattern.measured() if hasattr(getattr(scheme, "pattern", None), "measured") else {}),
+        "dtype": dtype,
+        "device": _device_name(loaded.device),
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+        "peak_memory_mb": _peak_memory_mb(),
+        "model_digest": read_json(model)["digest"],
+        "inputs": {name: sha256_of(path) for name, path in files.items() if path is not None},
+        "versions": package_versions(),
+        "git_commit": git_commit(),
+    }
+    write_json(output, record)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _peak_memory_mb() -> float:
+    """Peak resident memory of this process in MB (2^20 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,58 @@
+"""Zero-shot accuracy through lm_eval: its tasks, prompts and metrics, with the items fetched before."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+from lm_eval.models.huggingface import HFLM
+
+from actsparse.resources.tasks import task_config, task_manager
+
+
+def measure_zero_shot(
+    model,
+    tokenizer,
+    tasks: Sequence[Path],
+    *,
+    limit: int | None,
+    num_fewshot: int,
+    apply_chat_template: bool,
+    batch_size: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Run lm_eval on the fetched `tasks` (folders).
+
+    Returns {"tasks": {task: {"items", metric: {"value", "stderr"}}}}, each task with all the metrics that its
+    definition has, named as lm_eval names them without the filter ("acc", "acc_norm").
+    """
+    outcome = lm_eval.simple_evaluate(
+        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
+        tasks=[task_config(folder) for folder in tasks],
+        task_manager=task_manager(tasks),
+        num_fewshot=num_fewshot,
+        limit=limit,
+        apply_chat_template=apply_chat_template,
+        log_samples=False,
+        random_seed=seed,
+        numpy_random_seed=seed,
+        torch_random_seed=seed,
+        fewshot_random_seed=seed,
+    )
+    return {
+        "tasks": {
+            task: {"items": outcome["n-samples"][task]["effective"], **_metrics(values)}
+            for task, values in outcome["results"].items()
+        }
+    }
+
+
+def _metrics(values: dict[str, Any]) -> dict[str, dict[str, float]]:
+    metrics: dict[str, dict[str, float]] = {}
+    for key, value in values.items():
+        name, _, _filter = key.partition(",")
+        if isinstance(value, int | float) and _filter:
+            metric = name.removesuffix("_stderr")
+            part = "stderr" if name.endswith("_stderr") else "value"
+            metrics.setdefault(metric, {})[part] = float(value)
+    return metrics

@@ -1,0 +1,38 @@
+"""Activation patterns of a model's FFN, written while the model runs."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from actsparse.pattern_store import PatternWriter
+from actsparse.patterns.threshold import Threshold
+from actsparse.sites import Site, find_sites
+from actsparse.thresholds import Thresholds
+
+
+def extract_patterns(
+    model: nn.Module, windows: Iterable[Tensor], thresholds: Thresholds, writer: PatternWriter
+) -> None:
+    """Run the dense model over `windows` (each int (length)); store where abs(output) >= threshold.
+
+    As published (arXiv 2507.14179), every pattern is that of the dense model: no layer sees the thresholded
+    output of an earlier one.
+    """
+    pattern = Threshold(thresholds)
+    sites = find_sites(model, thresholds, "output")
+    masks: dict[str, dict[int, Tensor]] = {site.projection: {} for site in sites}
+
+    def record(site: Site):
+        def hook(module, args, output):
+            masks[site.projection][site.layer] = pattern.mask(output.abs(), site)[0]
+
+        return hook
+
+    with torch.inference_mode(), ExitStack() as stack:
+        for site in sites:
+            stack.callback(site.module.register_forward_hook(record(site)).remove)
+        for window in windows:
+            model.get_decoder()(input_ids=window[None].long().to(model.device), use_cache=False)
+            writer.add(masks)

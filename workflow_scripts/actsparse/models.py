@@ -1,0 +1,44 @@
+"""Load a fetched model and its tokenizer, without any network."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from actsparse.resources.models import verify_model
+
+
+def load_model(
+    manifest: str | Path, dtype: str, device: torch.device, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Return the model of a manifest in `dtype`, in evaluation mode on `device`.
+
+    Only safetensors are read. Raises ValueError when a file of the manifest is missing or has another size.
+    """
+    folder = verify_model(manifest)["path"]
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+    )
+    return model.eval().requires_grad_(False).to(device)
+
+
+def load_tokenizer(manifest: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a manifest."""
+    folder = verify_model(manifest)["path"]
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+
+
+def check_shape(manifest: str | Path, shape: dict[str, int]) -> None:
+    """Raise ValueError when a fetched model's config differs from the sizes that the study states."""
+    config = AutoConfig.from_pretrained(
+        verify_model(manifest)["path"], local_files_only=True
+    ).get_text_config()
+    for key, stated in shape.items():
+        found = getattr(config, key)
+        if found != stated:
+            raise ValueError(f"{manifest}: the config says {key}: {stated}, but the model has {found}")

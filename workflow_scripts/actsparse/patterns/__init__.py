@@ -1,0 +1,15 @@
+"""Patterns: which elements survive, given their scores. One file and one line here make a new one."""
+
+PATTERNS = {
+    "n_of_m": "actsparse.patterns.n_of_m:NOfM",
+    "top_k": "actsparse.patterns.top_k:TopK",
+    "threshold": "actsparse.patterns.threshold:Threshold",
+    "codebook": "actsparse.patterns.codebook:CodebookPattern",
+}
+
+
+def parse_pattern(value: str | float) -> tuple[str, tuple]:
+    """Return the word and the arguments of a config's `pattern`: "2:4" is N:M, a fraction is top-k."""
+    if ":" in str(value):
+        return "n_of_m", tuple(map(int, str(value).split(":")))
+    return "top_k", (value,)

@@ -1,0 +1,138 @@
+"""Checks of a config that no schema can make: words that must name something, sizes that must fit."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from actsparse.codebooks import ALGORITHMS
+from actsparse.files import read_json
+from actsparse.mitigations import MITIGATIONS
+from actsparse.patterns import parse_pattern
+from actsparse.registry import lookup
+from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, parse_source
+from actsparse.scorers import SCORERS
+from actsparse.study.grid import Experiment
+from actsparse.study.schema import ConfigError
+
+
+def check_references(config: dict[str, Any], experiments: dict[str, Experiment], root: Path) -> None:
+    """Raise ConfigError for the first word that names nothing and the first size that does not fit."""
+    for family in ("models", "corpora", "tasks"):
+        for name, entry in config[family].items():
+            _check_source(f"{family}.{name}", entry, root)
+    for use in ("calibration", "perplexity"):
+        if use in config:
+            _check_one_of(f"{use}.corpus", config[use]["corpus"], config["corpora"])
+    for task in config.get("zero_shot", {}).get("tasks", []):
+        _check_task(task)
+    for name, entry in config["tasks"].items():
+        _check_task_format(name, entry)
+    shapes = {name: model_shape(name, entry, root) for name, entry in config["models"].items()}
+    for experiment in experiments.values():
+        _check_experiment(experiment, config)
+        for name, shape in shapes.items():
+            if shape:
+                _check_sizes(experiment, config, name, shape)
+
+
+def model_shape(name: str, entry: dict[str, Any], root: Path) -> dict[str, int] | None:
+    """Return a model's sizes: from its folder if it is there, else as the config states them, else None."""
+    source = parse_source(entry["source"])
+    folder = root / source.path if isinstance(source, LocalPath) else root / "resources" / "models" / name
+    if (folder / "config.json").is_file():
+        found = read_json(folder / "config.json")
+        found = found.get("text_config", found)
+        return {key: value for key, value in found.items() if isinstance(value, int)}
+    return entry.get("shape")
+
+
+def _check_one_of(where: str, word: str, allowed) -> None:
+    if word not in allowed:
+        raise ConfigError(f"{where}: {word!r} is unknown (allowed: {', '.join(sorted(allowed)) or 'none'})")
+
+
+def _check_source(where: str, entry: dict[str, Any], root: Path) -> None:
+    sources = entry["source"]
+    for text in sources.values() if isinstance(sources, dict) else [sources]:
+        try:
+            source = parse_source(text)
+        except ValueError as error:
+            raise ConfigError(f"{where}.source: {error}") from None
+        if isinstance(source, LocalPath) and not (root / source.path).exists():
+            raise ConfigError(f"{where}.source: no such file or folder: {source.path}")
+        if isinstance(source, PackageFile) and "sha256" not in entry:
+            raise ConfigError(f"{where}.sha256: missing (required with a pypi:// source)")
+        if where.startswith("corpora") and not isinstance(source, HubRepo) and "format" not in entry:
+            raise ConfigError(f"{where}.format: missing (allowed: mediawiki, text, jsonl, parquet)")
+
+
+def _check_task(task: str) -> None:
+    package = find_spec("lm_eval")
+    if package is None:  # the host has only Snakemake; the fetch job will tell
+        return
+    folder = Path(package.origin).parent / "tasks"
+    if any(folder.glob(f"**/{task}.yaml")) or any(folder.glob(f"**/{task}/")):
+        return
+    declares = re.compile(rf"^task: *['\"]?{re.escape(task)}['\"]? *$", re.MULTILINE)
+    if not any(declares.search(path.read_text(errors="replace")) for path in folder.glob("**/*.yaml")):
+        raise ConfigError(f"zero_shot.tasks: {task!r} is unknown (allowed: the tasks of `lm_eval ls tasks`)")
+
+
+def _check_task_format(name: str, entry: dict[str, Any]) -> None:
+    from actsparse.resources.task_formats import FORMATS
+
+    _check_one_of(f"tasks.{name}.format", entry["format"], FORMATS)
+
+
+def _check_experiment(experiment: Experiment, config: dict[str, Any]) -> None:
+    where, params = f"experiments.{experiment.slug}", experiment.params
+    registries = {"scorer": SCORERS, "mitigation": MITIGATIONS, "algorithm": ALGORITHMS}
+    for key in registries.keys() & params.keys():
+        try:
+            lookup(registries[key], params[key], key)
+        except ValueError as error:
+            raise ConfigError(f"{where}.{key}: {error}") from None
+    if experiment.thresholds is not None and "calibration" not in config:
+        raise ConfigError(f"calibration: missing (required by {where})")
+    for word in params.get("projections", []):
+        try:
+            re.compile(word)
+        except re.error as error:
+            raise ConfigError(f"{where}.projections: {word!r} is no regular expression ({error})") from None
+    word, arguments = parse_pattern(params["pattern"]) if "pattern" in params else (None, ())
+    if word == "n_of_m" and arguments[0] > arguments[1]:
+        raise ConfigError(f"{where}.pattern: {params['pattern']!r} is not allowed (N must not exceed M)")
+
+
+def _check_sizes(experiment: Experiment, config: dict[str, Any], model: str, shape: dict[str, int]) -> None:
+    where, params = f"experiments.{experiment.slug}", experiment.params
+    hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
+    heads = shape.get("num_attention_heads", 1)
+    attention = heads * shape.get("head_dim", hidden // heads)
+    widths = {
+        **dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), hidden),
+        "o_proj": attention,
+        "down_proj": shape["intermediate_size"],
+    }
+    word, arguments = parse_pattern(params["pattern"]) if "pattern" in params else (None, ())
+    if word == "n_of_m":
+        m = arguments[1]
+        for projection, width in widths.items():
+            touched = any(re.fullmatch(word, projection) for word in params["projections"])
+            if touched and width % m:
+                raise ConfigError(
+                    f"{where}.pattern: {params['pattern']} does not fit {projection} of {model} "
+                    f"(its width {width} is not a multiple of {m})"
+                )
+    if experiment.method == "codebook":
+        # A calibration that takes all windows is bounded by the text, whose length is not known yet.
+        calibration, most = config["calibration"], config["codebooks"]["patterns"]
+        if calibration["sequences"] is not None:
+            most = min(most, calibration["sequences"] * calibration["sequence_length"] * layers)
+        most = most // layers if params["scope"] == "per_layer" else most
+        if params["clusters"] > most:
+            raise ConfigError(
+                f"{where}.clusters: {params['clusters']} is more than the {most} patterns that {model} "
+                "gives to fit on (see codebooks.patterns and calibration.sequences)"
+            )

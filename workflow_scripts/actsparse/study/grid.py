@@ -1,0 +1,101 @@
+"""From the experiments of a config to the grid: one experiment per combination of listed values."""
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from actsparse.mitigations import MITIGATIONS
+from actsparse.patterns import PATTERNS, parse_pattern
+from actsparse.scorers import SCORERS
+from actsparse.study.schema import ConfigError, check
+
+# How a varied key is written in a slug; a key that is not here is written in full.
+SLUG_LABELS = {
+    "pattern": "",
+    "scorer": "",
+    "mitigation": "",
+    "algorithm": "",
+    "scope": "",
+    "sparsity": "",
+    "threshold": "t",
+    "clusters": "k",
+    "centroid_sparsity": "s",
+}
+ALWAYS_LISTS = {"projections"}
+CODEBOOK_MODULES = ["actsparse.thresholds", "actsparse.codebooks.codebook"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One sparsification scheme. `params` holds every parameter of its method, defaults filled in."""
+
+    slug: str
+    method: str
+    params: dict[str, Any]
+
+    @property
+    def thresholds(self) -> float | None:
+        """The sparsity of the thresholds it needs, if it needs any."""
+        return self.params.get({"threshold": "sparsity", "codebook": "threshold"}.get(self.method))
+
+    @property
+    def codebook(self) -> str | None:
+        """The slug of the codebook it needs, if it needs one."""
+        return codebook_slug(self.params) if self.method == "codebook" else None
+
+    @property
+    def modules(self) -> list[str]:
+        """The library modules that its evaluation uses beyond those that every evaluation does."""
+        if self.method == "dense":
+            return []
+        params, word = self.params, self.method
+        if "pattern" in params:
+            word, _ = parse_pattern(params["pattern"])
+        classes = [
+            PATTERNS[word],
+            SCORERS[params.get("scorer", "magnitude")],
+            MITIGATIONS[params.get("mitigation", "none")],
+        ]
+        extra = {"threshold": ["actsparse.thresholds"], "codebook": CODEBOOK_MODULES}.get(self.method, [])
+        return [name.partition(":")[0] for name in classes] + extra
+
+
+def expand(experiments: dict[str, dict], methods: dict[str, dict]) -> dict[str, Experiment]:
+    """Expand lists, fill in the defaults of each method, and return the experiments by slug.
+
+    `methods` maps each method to its schema. Raises ConfigError on values that a method does not allow, and
+    on two experiments with one slug.
+    """
+    grid: dict[str, Experiment] = {}
+    for name, raw in experiments.items():
+        spec = {"method": "dense", **raw}
+        if spec["method"] not in methods:
+            raise ConfigError(
+                f"experiments.{name}.method: {spec['method']!r} is not allowed (allowed: {', '.join(methods)})"
+            )
+        varied = [key for key, value in spec.items() if isinstance(value, list) and key not in ALWAYS_LISTS]
+        for key in varied:
+            if not spec[key]:
+                raise ConfigError(f"experiments.{name}.{key}: the list is empty (give at least one value)")
+        for values in product(*(spec[key] for key in varied)):
+            chosen = dict(zip(varied, values, strict=True))
+            params = {**spec, **chosen}
+            check(params, methods[spec["method"]], f"experiments.{name}")
+            slug = "-".join([name, *(f"{SLUG_LABELS.get(key, key)}{_word(chosen[key])}" for key in varied)])
+            if slug in grid:
+                raise ConfigError(f"experiments.{name}: a second experiment is called {slug!r}")
+            grid[slug] = Experiment(slug, params.pop("method"), params)
+    return grid
+
+
+def codebook_slug(params: dict[str, Any]) -> str:
+    """Return the name of the codebook that an experiment with these parameters uses."""
+    return (
+        f"{params['algorithm']}-{params['scope']}-t{params['threshold']}"
+        f"-k{params['clusters']}-s{params['centroid_sparsity']}"
+    )
+
+
+def _word(value: Any) -> str:
+    return re.sub(r"[^A-Za-z0-9._]", "_", str(value).replace(":", "of"))

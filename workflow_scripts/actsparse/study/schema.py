@@ -1,0 +1,105 @@
+"""Validation against the JSON schema, with one readable line per mistake."""
+
+import copy
+import difflib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+
+class ConfigError(ValueError):
+    """A mistake in the config, told in one line."""
+
+
+def validate(config: dict[str, Any], schema_file: str | Path) -> tuple[dict[str, Any], dict[str, dict]]:
+    """Return the config with defaults filled in, and the schema of each experiment method.
+
+    Raises ConfigError for the first mistake found.
+    """
+    schema = yaml.safe_load(Path(schema_file).read_text())
+    config = copy.deepcopy(dict(config))
+    check(config, schema, "")
+    methods = {
+        word: {**method, "$defs": schema["$defs"]} for word, method in schema["$defs"]["methods"].items()
+    }
+    return config, methods
+
+
+def check(value: Any, schema: dict, where: str) -> None:
+    """Fill defaults into `value` in place and raise ConfigError when it does not match `schema`.
+
+    `where` is the dotted key of `value`, for the message.
+    """
+    _fill_defaults(value, schema, schema)
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    error = jsonschema.exceptions.best_match(errors)
+    if error is not None:
+        raise ConfigError(_line(error, where))
+
+
+def _fill_defaults(value: Any, schema: dict, root: dict) -> None:
+    schema = _resolve(schema, root)
+    if not isinstance(value, dict):
+        return
+    for key, part in schema.get("properties", {}).items():
+        default = _resolve(part, root).get("default", part.get("default"))
+        if key not in value and default is not None:
+            value[key] = copy.deepcopy(default)
+        elif key not in value and "default" in _resolve(part, root):
+            value[key] = None
+        if key in value:
+            _fill_defaults(value[key], part, root)
+    rest = schema.get("additionalProperties")
+    if isinstance(rest, dict):
+        for key in value.keys() - schema.get("properties", {}).keys():
+            _fill_defaults(value[key], rest, root)
+
+
+def _resolve(schema: dict, root: dict) -> dict:
+    while "$ref" in schema:
+        target: Any = root
+        for step in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[step]
+        schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+    return schema
+
+
+def _line(error: jsonschema.ValidationError, where: str) -> str:
+    path = ".".join([*filter(None, [where]), *map(str, error.absolute_path)])
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        unknown = next(key for key in error.instance if key not in known)
+        close = difflib.get_close_matches(str(unknown), known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return (
+            f"{'.'.join(filter(None, [path, str(unknown)]))}: unknown key (allowed: {', '.join(known)}){hint}"
+        )
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"{'.'.join(filter(None, [path, missing]))}: missing (required)"
+    return f"{path}: {_shown(error.instance)} is not allowed ({_allowed(error)})"
+
+
+def _allowed(error: jsonschema.ValidationError) -> str:
+    rule, limit = error.validator, error.validator_value
+    words = {
+        "enum": lambda: "allowed: " + ", ".join(map(str, limit)),
+        "const": lambda: f"allowed: {limit}",
+        "type": lambda: f"expected {limit if isinstance(limit, str) else ' or '.join(limit)}",
+        "minimum": lambda: f"must be at least {limit}",
+        "exclusiveMaximum": lambda: f"must be below {limit}",
+        "minItems": lambda: f"needs at least {limit} item",
+        "minProperties": lambda: f"needs at least {limit} entry",
+        "uniqueItems": lambda: "items must differ",
+        "pattern": lambda: f"must match {limit}",
+    }
+    described = error.schema.get("description")
+    told = words.get(rule, lambda: described or error.message)()
+    return f"{told}: {described}" if described and told != described and rule in {"pattern", "type"} else told
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
