@@ -1,36 +1,59 @@
 """Sites: the places of a decoder where sparsity is applied, found by name."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 Side = Literal["input", "output", "weight"]
 
 # Architectures that use another word for the same projection.
 SYNONYMS = {"out_proj": "o_proj", "fc1": "up_proj", "fc2": "down_proj"}
 
+# One linear layer that computes several projections, in the order of its output rows.
+FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+
+# What the artifact of arXiv 2509.22166 replaces, by the last part of a module's name, anywhere in the model.
+PUBLISHED_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
 
 @dataclass(frozen=True)
 class Site:
-    """One projection of one decoder layer, on its input, its output or its weight."""
+    """One projection of one decoder layer, on its input, its output or its weight.
+
+    A fused layer is one site on its input (its parts share it) and one site per part on its output or
+    weight; `rows` are then the part's output rows (else None), and `name` ends in "[<part>]". `block` is
+    the module that owns the layer: the attention or the feed-forward network, in OPT the decoder layer.
+    """
 
     layer: int
     projection: str
     side: Side
     name: str
     module: nn.Linear
+    rows: slice | None = None
+    block: nn.Module | None = None
 
     @property
     def width(self) -> int:
         """Number of elements of the last dimension of what is pruned here."""
-        return self.module.out_features if self.side == "output" else self.module.in_features
+        return self.out_features if self.side == "output" else self.module.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Number of outputs of the projection."""
+        return len(range(self.module.out_features)[self.rows or slice(None)])
+
+    @property
+    def weight(self) -> Tensor:
+        """The projection's weight, (out_features, in_features); of a part of a fused layer, a view."""
+        return self.module.weight if self.rows is None else self.module.weight[self.rows]
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """Return the language model's decoder layers.
+    """Return the language model's decoder layers; of a multimodal model, those of its text model.
 
     Raises ValueError that lists the linear layers of a model that has no such list.
     """
@@ -41,32 +64,99 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     return layers
 
 
-def find_sites(model: nn.Module, projections: Iterable[str], side: Side) -> list[Site]:
+def find_sites(
+    model: nn.Module, projections: Iterable[str], side: Side, layers: str | None = None
+) -> list[Site]:
     """Return the sites whose projection fully matches one of `projections` (names or regular expressions).
 
-    Order: by layer, then as the module tree has them. Raises ValueError when a projection matches nothing.
+    `layers` restricts them to some decoder layers, such as "4-27" or "0,2,5-" (counted from 0, both ends
+    included); None means all. A part of a fused layer selects the whole layer on the input side. Order: by
+    layer, then as the module tree has them. Raises ValueError when a projection matches nothing.
     """
-    layers = decoder_layers(model)
+    decoder = decoder_layers(model)
+    wanted = set(range(len(decoder)) if layers is None else parse_layers(layers, len(decoder)))
     names = {id(module): name for name, module in model.named_modules()}
     patterns = {word: re.compile(word) for word in projections}
     unmatched = set(patterns)
     sites = []
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(decoder):
         for path, module in layer.named_modules():
             if not isinstance(module, nn.Linear):
                 continue
-            leaf = path.rpartition(".")[2]
-            projection = SYNONYMS.get(leaf, leaf)
-            matched = {word for word, pattern in patterns.items() if pattern.fullmatch(projection)}
-            if matched:
+            owner, _, leaf = path.rpartition(".")
+            block = layer.get_submodule(owner)
+            for projection, aliases, rows in _parts(model, leaf, module, side):
+                matched = {word for word, pattern in patterns.items() if any(map(pattern.fullmatch, aliases))}
                 unmatched -= matched
-                sites.append(Site(index, projection, side, names[id(module)], module))
+                if matched and index in wanted:
+                    name = names[id(module)] + (f"[{projection}]" if rows else "")
+                    sites.append(Site(index, projection, side, name, module, rows, block))
     if unmatched:
         raise ValueError(
             f"{type(model).__name__}: no projection matches {', '.join(sorted(unmatched))}; "
             f"{_linear_layers(model)}"
         )
     return sites
+
+
+def parse_layers(text: str, count: int) -> list[int]:
+    """Return the layers that a text such as "4-27", "0,2,5-" or "3" names, in increasing order.
+
+    Raises ValueError when the text is malformed or names a layer that is not below `count`.
+    """
+    chosen: set[int] = set()
+    for part in str(text).split(","):
+        match = re.fullmatch(r"\s*(\d+)(-(\d*))?\s*", part)
+        if not match:
+            raise ValueError(f"layers: {text!r} is not allowed (expected such as '4-27', '0,2,5-')")
+        first = int(match[1])
+        last = first if match[2] is None else int(match[3] or count - 1)
+        if not first <= last < count:
+            raise ValueError(f"layers: {part.strip()!r} is outside the model's layers 0-{count - 1}")
+        chosen.update(range(first, last + 1))
+    return sorted(chosen)
+
+
+def published_count(model: nn.Module) -> int:
+    """Return how many linear layers the artifact of arXiv 2509.22166 would replace when it targets all.
+
+    It goes by names alone, so it also counts the vision tower's q, k and v: 319 for Gemma-3-4B, whose
+    language model has 238.
+    """
+    return sum(
+        isinstance(module, nn.Linear) and name.rpartition(".")[2] in PUBLISHED_PROJECTIONS
+        for name, module in model.named_modules()
+    )
+
+
+def _parts(
+    model: nn.Module, leaf: str, module: nn.Linear, side: Side
+) -> Iterator[tuple[str, tuple[str, ...], slice | None]]:
+    """Yield (projection, names that select it, output rows) for a linear layer called `leaf`."""
+    projection = SYNONYMS.get(leaf, leaf)
+    parts = FUSED.get(leaf, ())
+    if not parts or side == "input":
+        yield projection, (projection, leaf, *parts), None
+        return
+    start = 0
+    for part, size in zip(parts, _part_sizes(model, parts, module), strict=True):
+        yield part, (part, leaf), slice(start, start + size)
+        start += size
+
+
+def _part_sizes(model: nn.Module, parts: tuple[str, ...], module: nn.Linear) -> list[int]:
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_value = (getattr(config, "num_key_value_heads", None) or heads) * head_dim
+    sizes = {"q_proj": heads * head_dim, "k_proj": key_value, "v_proj": key_value}
+    found = [sizes.get(part, module.out_features // len(parts)) for part in parts]
+    if sum(found) != module.out_features:
+        raise ValueError(
+            f"{type(model).__name__}: cannot split a fused layer of {module.out_features} outputs into "
+            f"{', '.join(parts)}; {_linear_layers(model)}"
+        )
+    return found
 
 
 def _linear_layers(model: nn.Module) -> str:
