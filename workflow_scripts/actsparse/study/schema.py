@@ -36,6 +36,8 @@ def check(value: Any, schema: dict, where: str) -> None:
     errors = jsonschema.Draft202012Validator(schema).iter_errors(value)
     error = jsonschema.exceptions.best_match(errors)
     if error is not None:
+        while error.parent is not None:  # of alternatives, all are told and not the nearest alone
+            error = error.parent
         raise ConfigError(_line(error, where))
 
 

@@ -1,0 +1,33 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# Given with --configfile, a study replaces the default one; Snakemake would merge the two.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/resources.smk"
+include: "rules/thresholds.smk"
+include: "rules/patterns.smk"
+include: "rules/codebooks.smk"
+include: "rules/evaluation.smk"
+include: "rules/collation.smk"
+
+
+localrules:
+    all,
+    tables,
+
+
+rule all:
+    default_target: True
+    input:
+        TABLES,
+
+
+rule tables:
+    input:
+        TABLES,

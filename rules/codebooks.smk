@@ -1,0 +1,32 @@
+# Activation patterns are clustered into K binary centroids per projection.
+
+
+rule fit_codebook:
+    input:
+        patterns=lambda w: f"{RESULTS}/patterns/{w.model}/{STUDY.codebooks[w.codebook]['threshold']}",
+    output:
+        f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
+    params:
+        codebook=lambda w: {
+            key: STUDY.codebooks[w.codebook][key]
+            for key in ("clusters", "centroid_sparsity", "algorithm", "scope")
+        },
+        fitting=CONFIG["codebooks"] | {"seed": CONFIG["seed"]},
+        code=lambda w: digest(
+            "fit_codebook.py", ALGORITHMS[STUDY.codebooks[w.codebook]["algorithm"]].split(":")[0]
+        ),
+    log:
+        f"{RESULTS}/logs/fit_codebook/{{model}}/{{codebook}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/fit_codebook/{{model}}/{{codebook}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: COMPUTE_THREADS
+    resources:
+        mem_mb=4000,
+        runtime=240,
+        gpu=GPUS,
+    message:
+        "Fitting codebook {wildcards.codebook} of {wildcards.model}"
+    script:
+        "../workflow_scripts/fit_codebook.py"

@@ -1,0 +1,29 @@
+# A second pass applies the thresholds and stores which neurons are active, one bit each.
+
+
+rule extract_patterns:
+    input:
+        model="resources/models/{model}.json",
+        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+        thresholds=f"{RESULTS}/thresholds/{{model}}/{{sparsity}}.json",
+    output:
+        directory(f"{RESULTS}/patterns/{{model}}/{{sparsity}}"),
+    params:
+        projections=FFN,
+        loading=loading,
+        code=digest("extract_patterns.py"),
+    log:
+        f"{RESULTS}/logs/extract_patterns/{{model}}/{{sparsity}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/extract_patterns/{{model}}/{{sparsity}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: COMPUTE_THREADS
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=GPUS,
+    message:
+        "Extracting activation patterns of {wildcards.model} at sparsity {wildcards.sparsity}"
+    script:
+        "../workflow_scripts/extract_patterns.py"

