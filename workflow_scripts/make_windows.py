@@ -1,0 +1,44 @@
+"""Token windows of one split of a corpus, for one model's tokenizer."""
+
+from pathlib import Path
+
+from actsparse.files import read_json, sha256_of
+from actsparse.logs import log_to
+from actsparse.models import load_tokenizer
+from actsparse.resources.corpora import read_texts
+from actsparse.windows import make_windows, save_windows
+
+
+def tokenise_corpus(
+    model: Path,
+    corpus: Path,
+    output: Path,
+    *,
+    name: str,
+    split: str,
+    sequence_length: int,
+    sequences: int | None,
+) -> None:
+    """Write the windows of a corpus file for the tokenizer of a model manifest."""
+    windows, numbers = make_windows(load_tokenizer(model), read_texts(corpus), sequence_length, sequences)
+    origin = {
+        "corpus": name,
+        "split": split,
+        "corpus_sha256": sha256_of(corpus),
+        "model_digest": read_json(model)["digest"],
+    }
+    save_windows(output, windows, origin | numbers)
+    print(f"{output}: {numbers}")
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0]):
+        tokenise_corpus(
+            snakemake.input.model,
+            snakemake.input.corpus,
+            snakemake.output[0],
+            name=snakemake.params.corpus,
+            split=snakemake.params.split,
+            sequence_length=snakemake.params.sequence_length,
+            sequences=snakemake.params.sequences,
+        )
