@@ -1,0 +1,319 @@
+"""Codebooks: exact, never worse from step to step, the same for any blocks and threads."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from actsparse.codebooks import ALGORITHMS, algorithm_named
+from actsparse.codebooks.assign import assign, assign_plain, centroid_masks
+from actsparse.codebooks.codebook import load_codebooks, ones_in_centroid, save_codebooks
+from actsparse.codebooks.coverage import Coverage
+from actsparse.codebooks.fit import PatternStream, fit_codebook, single_centroids
+from actsparse.codebooks.quality import measure
+from actsparse.codebooks.update import add_to_sums, add_to_sums_plain, top_entries, top_entries_plain
+from actsparse.packing import count_active, pack, unpack
+from actsparse.pattern_store import PatternStore, PatternWriter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+settings.register_profile("codebooks", deadline=None, max_examples=40)
+settings.load_profile("codebooks")
+
+
+def random_masks(rows, width, seed, density=0.5):
+    return torch.rand(rows, width, generator=torch.Generator().manual_seed(seed)) < density
+
+
+def structured_masks(rows, width, seed, kinds=7, noise=0.1):
+    """Return noisy copies of a few prototypes, as patterns that do fall in clusters."""
+    generator = torch.Generator().manual_seed(seed)
+    prototypes = random_masks(kinds, width, seed)
+    kind = torch.randint(kinds, (rows,), generator=generator)
+    return prototypes[kind] ^ (torch.rand(rows, width, generator=generator) < noise)
+
+
+problems = st.fixed_dictionaries(
+    {
+        "rows": st.integers(1, 90),
+        "width": st.sampled_from([1, 7, 8, 63, 64, 65, 130, 200]),
+        "clusters": st.sampled_from([1, 2, 3, 15, 16, 17, 40]),
+        "seed": st.integers(0, 99),
+        "density": st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+    }
+)
+
+
+@given(problems)
+def test_fast_paths_equal_plain_paths(problem):
+    width, clusters = problem["width"], problem["clusters"]
+    patterns = pack(random_masks(problem["rows"], width, problem["seed"], problem["density"]))
+    centroids = pack(random_masks(clusters, width, problem["seed"] + 1))
+    index, overlap = assign(patterns, centroids, width)
+    plain_index, plain_overlap = assign_plain(patterns, centroids, width)
+    assert torch.equal(index, plain_index)
+    assert torch.equal(overlap, plain_overlap)
+    sums = torch.full((clusters, width), 3, dtype=torch.int32)
+    plain_sums = sums.clone()
+    add_to_sums(sums, patterns, index)
+    add_to_sums_plain(plain_sums, patterns, index)
+    assert torch.equal(sums, plain_sums)
+    for ones in {0, 1, width // 2, width}:
+        assert torch.equal(top_entries(sums, ones), top_entries_plain(sums, ones))
+
+
+@given(st.integers(1, 70), st.integers(0, 99), st.sampled_from([3, 1000, 2**31 - 1]))
+def test_top_entries_of_any_numbers(width, seed, largest):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(-largest - 1, largest, (3, width), generator=generator).to(torch.int32)
+    order = np.argsort(-scores.numpy().astype(np.int64), axis=1, kind="stable")
+    for ones in {0, 1, width // 3, width}:
+        expected = np.zeros((3, width), bool)
+        np.put_along_axis(expected, order[:, :ones], True, axis=1)
+        assert np.array_equal(unpack(top_entries(scores, ones), width).numpy(), expected)
+        assert torch.equal(top_entries(scores.double(), ones), top_entries(scores, ones))
+
+
+@pytest.mark.parametrize(("rows", "width", "clusters"), [(3000, 1536, 100), (700, 5000, 33), (5, 20000, 3)])
+def test_fast_assignment_over_several_cache_blocks(rows, width, clusters):
+    patterns, centroids = pack(random_masks(rows, width, 0)), pack(random_masks(clusters, width, 1, 0.7))
+    for fast, plain in zip(
+        assign(patterns, centroids, width), assign_plain(patterns, centroids, width), strict=True
+    ):
+        assert torch.equal(fast, plain)
+
+
+def test_assignment_edges():
+    pattern = pack(torch.tensor([[True, False, True]]))
+    ties = pack(torch.tensor([[False, False, True], [True, True, False], [False, True, True]]))
+    assert [x.tolist() for x in assign(pattern, ties, 3)] == [[0], [1]]
+    assert [x.tolist() for x in assign(pattern[:0], ties, 3)] == [[], []]
+    with pytest.raises(ValueError, match="no centroids"):
+        assign(pattern, ties[:0], 3)
+    with pytest.raises(ValueError, match="1 and 1 bytes a row do not fit 9 neurons"):
+        assign(pattern, ties, 9)
+    masks = centroid_masks(torch.tensor([2, 0]), ties, 3)
+    assert masks.tolist() == [[False, True, True], [False, False, True]]
+
+
+def test_sums_of_large_clusters():
+    patterns = pack(torch.ones(1000, 70, dtype=torch.bool))
+    sums = torch.zeros(2, 70, dtype=torch.int32)
+    add_to_sums(sums, patterns, torch.tensor([1] * 1000))
+    assert sums[0].eq(0).all() and sums[1].eq(1000).all()
+
+
+def naive_step(masks, centroids, ones):
+    """Return the objective and the next centroids of non-empty clusters, by the definition."""
+    best = [max(range(len(centroids)), key=lambda k: (int((m & centroids[k]).sum()), -k)) for m in masks]
+    objective = sum(int((m & centroids[k]).sum()) for m, k in zip(masks, best, strict=True))
+    following = {}
+    for k in set(best):
+        sums = sum(m.astype(int) for m, a in zip(masks, best, strict=True) if a == k)
+        top = sorted(range(masks.shape[1]), key=lambda i: (-sums[i], i))[:ones]
+        following[k] = np.isin(np.arange(masks.shape[1]), top)
+    return objective, following
+
+
+@given(st.integers(0, 99), st.integers(1, 12), st.sampled_from([random_masks, structured_masks]))
+def test_one_step_is_the_formula(seed, clusters, make):
+    masks = make(40, 35, seed)
+    patterns = [pack(masks)]
+    seeded, _ = Coverage(steps=0, seed=seed).fit(patterns, 35, clusters, 22)
+    stepped, objective = Coverage(steps=1, seed=seed).fit(patterns, 35, clusters, 22)
+    expected, following = naive_step(masks.numpy(), unpack(seeded, 35).numpy(), 22)
+    assert objective[0] == expected
+    for k, centroid in following.items():
+        assert np.array_equal(unpack(stepped[k], 35).numpy(), centroid)
+
+
+@given(problems, st.sampled_from([random_masks, structured_masks]), st.sampled_from([0.2, 0.5, 0.8]))
+def test_objective_never_falls_and_cardinality_is_exact(problem, make, sparsity):
+    width, rows = problem["width"], problem["rows"]
+    clusters = min(problem["clusters"], rows)
+    masks = make(rows, width, problem["seed"])
+    ones = max(1, round((1 - sparsity) * width))
+    centroids, objective = Coverage(steps=8, seed=problem["seed"]).fit([pack(masks)], width, clusters, ones)
+    assert centroids.shape == (clusters, (width + 7) // 8)
+    assert count_active(centroids).eq(ones).all()
+    assert objective == sorted(objective)
+    assert len(objective) <= 9
+    covered = (masks.int() @ unpack(centroids, width, torch.int32).T).amax(1).sum()
+    assert objective[-1] == covered
+
+
+def test_empty_clusters_are_reseeded_from_the_worst_covered():
+    masks = torch.zeros(40, 64, dtype=torch.bool)
+    masks[:38, :8] = True
+    masks[38, 20:30] = True
+    masks[39, 40:60] = True
+    centroids, objective = Coverage(steps=5, seed=0).fit([pack(masks)], 64, 3, 20)
+    assert objective[-1] == masks.sum()
+    assert len({bytes(row.numpy()) for row in centroids}) == 3
+
+
+def test_seeds_are_patterns_completed_with_frequent_neurons():
+    masks = torch.zeros(4, 10, dtype=torch.bool)
+    masks[:, 0] = masks[:3, 7] = masks[:2, 3] = True
+    masks[3, 1:10] = True
+    centroids, _ = Coverage(steps=0, seed=0).fit([pack(masks)], 10, 4, 4)
+    expected = {(0, 1, 3, 7), (0, 3, 7, 1)}
+    found = {tuple(row.nonzero().flatten().tolist()) for row in unpack(centroids, 10)}
+    assert found == {tuple(sorted(x)) for x in expected}
+
+
+def test_more_clusters_than_patterns_is_one_line():
+    with pytest.raises(ValueError, match=r"^clusters: 5 is more than the 4 patterns to fit$"):
+        Coverage(steps=1, seed=0).fit([pack(random_masks(4, 9, 0))], 9, 5, 3)
+
+
+def test_threads_and_blocks_do_not_matter():
+    patterns = pack(structured_masks(1000, 200, 1, kinds=30))
+    results = []
+    for threads, blocks in [
+        (1, [patterns]),
+        (2, [patterns]),
+        (2, patterns.split(77)),
+        (1, patterns.split(1)),
+    ]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            results.append(Coverage(steps=6, seed=3).fit(list(blocks), 200, 20, 90))
+        finally:
+            torch.set_num_threads(before)
+    for centroids, objective in results[1:]:
+        assert torch.equal(centroids, results[0][0])
+        assert objective == results[0][1]
+
+
+LAYERS, TOKENS, WIDTHS = 3, 60, {"gate_proj": 70, "down_proj": 24}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("patterns")
+    with PatternWriter(folder, {"model": "tiny"}, LAYERS, WIDTHS, shard_bytes=700) as writer:
+        for window in range(4):
+            for name, width in WIDTHS.items():
+                for layer in range(LAYERS):
+                    masks = structured_masks(TOKENS // 4, width, seed=layer)
+                    writer.add(name, layer, masks.roll(window, 0))
+    return PatternStore(folder)
+
+
+FIT = {"clusters": 6, "centroid_sparsity": 0.4, "algorithm": "coverage", "steps": 5, "seed": 1}
+
+
+def all_patterns(store, name, layer=None):
+    return torch.cat([block for block, at in store.blocks(name) if layer in (None, at)])
+
+
+def test_streaming_equals_in_memory(store):
+    for name, width in WIDTHS.items():
+        stream = PatternStream(store, name, [0, 1, 2], TOKENS, block_bytes=100)
+        assert len(list(stream)) > 2
+        codebook = fit_codebook(store, name, **FIT, scope="pooled", patterns=10**6)
+        for patterns in (stream, list(stream), [torch.cat(list(stream))]):
+            centroids, objective = Coverage(steps=5, seed=1).fit(patterns, width, 6, round(0.6 * width))
+            assert torch.equal(centroids, codebook.centroids)
+            assert objective == codebook.objective
+
+
+def test_per_layer_is_each_layer_alone(store):
+    codebook = fit_codebook(store, "gate_proj", **FIT, scope="per_layer", patterns=LAYERS * 20)
+    assert codebook.centroids.shape == (LAYERS, 6, 9)
+    for layer in range(LAYERS):
+        alone = all_patterns(store, "gate_proj", layer)[store.token_positions(20)]
+        centroids, objective = Coverage(steps=5, seed=1).fit([alone], 70, 6, 42)
+        assert torch.equal(codebook.of_layer(layer), centroids)
+        assert codebook.objective[layer] == objective
+
+
+def test_one_cluster_per_layer_is_the_baseline(store):
+    one = fit_codebook(store, "gate_proj", **(FIT | {"clusters": 1}), scope="per_layer", patterns=10**6)
+    assert torch.equal(one.centroids.squeeze(1), one.baseline)
+    assert torch.equal(one.baseline, top_entries(store.active_counts()["gate_proj"].int(), 42))
+    assert torch.equal(one.baseline, single_centroids(store, "gate_proj", 42))
+    quality = measure(store, "gate_proj", one)
+    assert quality.recall == quality.baseline_recall
+    assert quality.precision == quality.baseline_precision
+
+
+@pytest.mark.parametrize("scope", ["pooled", "per_layer"])
+def test_quality_is_the_formula(store, scope):
+    codebook = fit_codebook(store, "gate_proj", **FIT, scope=scope, patterns=90)
+    overlap = active = single = 0
+    for layer in range(LAYERS):
+        masks = unpack(all_patterns(store, "gate_proj", layer), 70, torch.int64)
+        overlap += (masks @ unpack(codebook.of_layer(layer), 70, torch.int64).T).amax(1).sum().item()
+        single += (masks & unpack(codebook.baseline[layer], 70, torch.int64)).sum().item()
+        active += masks.sum().item()
+    quality = measure(store, "gate_proj", codebook)
+    assert quality.recall == overlap / active
+    assert quality.precision == overlap / (LAYERS * TOKENS * 42)
+    assert quality.baseline_recall == single / active
+    assert quality.recall >= quality.baseline_recall
+    with pytest.raises(ValueError, match="not those of the codebook"):
+        measure(store, "down_proj", codebook)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"algorithm": "magic"}, r"algorithm: 'magic' is unknown \(allowed: coverage"),
+        ({"scope": "global"}, r"scope: 'global' is unknown \(allowed: pooled, per_layer\)"),
+        ({"projection": "q_proj"}, r"projection: 'q_proj' has no patterns \(known: gate_proj, down_proj\)"),
+        ({"clusters": 10**6}, "clusters: 1000000 is more than the 180 patterns to fit"),
+        ({"centroid_sparsity": 1.0}, r"centroid_sparsity: 1.0 leaves 0 of 70 neurons active"),
+        ({"centroid_sparsity": -0.1}, r"centroid_sparsity: -0.1 leaves 77 of 70 neurons active"),
+    ],
+)
+def test_bad_arguments_are_one_line(store, change, message):
+    arguments = {"projection": "gate_proj", "scope": "pooled", "patterns": 10**6, **FIT} | change
+    with pytest.raises(ValueError, match=message) as error:
+        fit_codebook(store, **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_cardinality_rounds():
+    assert ones_in_centroid(1536, 0.3) == 1075
+    assert ones_in_centroid(1536, 0.2) == 1229
+    assert ones_in_centroid(5, 0) == 5
+
+
+def test_files_round_trip_and_broken_ones_are_refused(tmp_path, store):
+    codebooks = {name: fit_codebook(store, name, **FIT, scope="per_layer", patterns=90) for name in WIDTHS}
+    path = tmp_path / "codebook.safetensors"
+    save_codebooks(path, codebooks, FIT)
+    loaded, spec = load_codebooks(path)
+    assert spec == FIT
+    for name, codebook in codebooks.items():
+        assert torch.equal(loaded[name].centroids, codebook.centroids)
+        assert torch.equal(loaded[name].baseline, codebook.baseline)
+        assert (loaded[name].width, loaded[name].objective) == (codebook.width, codebook.objective)
+    first = path.read_bytes()
+    save_codebooks(path, codebooks, FIT)
+    assert path.read_bytes() == first
+    for broken in (first[:-5], first[:50], b"", b"not a codebook, but long enough to look like one"):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match=f"^{path}: not a whole codebook file"):
+            load_codebooks(path)
+
+
+def test_the_script_fits_every_projection(tmp_path, store):
+    fit = __import__("fit_codebook").fit
+    for name in ("one", "two"):
+        fit(store.folder, scope="pooled", patterns=90, output=tmp_path / name, **FIT)
+    codebooks, spec = load_codebooks(tmp_path / "one")
+    assert set(codebooks) == set(WIDTHS)
+    assert spec["fitted_patterns"] == 90 and spec["scope"] == "pooled"
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_the_registry_resolves_without_torch():
+    code = "import sys, actsparse.codebooks as c; assert 'torch' not in sys.modules; print(*c.ALGORITHMS)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == list(ALGORITHMS)
+    assert algorithm_named("coverage") is Coverage

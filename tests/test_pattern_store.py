@@ -1,0 +1,146 @@
+"""A pattern store gives back what was written, and refuses what was not."""
+
+import pytest
+import torch
+from actsparse.files import read_json
+from actsparse.packing import pack, unpack
+from actsparse.pattern_store import MANIFEST, PatternStore, PatternWriter
+from safetensors.torch import load_file, save_file
+
+WIDTHS = {"gate_proj": 21, "down_proj": 16}
+LAYERS = 3
+IDENTITY = {"model": "a" * 64, "thresholds": "b" * 64, "corpus": "c" * 64, "sparsity": 0.5}
+
+
+def random_patterns(tokens):
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.rand(LAYERS, tokens, width, generator=generator) > 0.5 for name, width in WIDTHS.items()
+    }
+
+
+def write(folder, patterns, window=7, shard_bytes=300, identity=IDENTITY):
+    tokens = patterns["gate_proj"].shape[1]
+    with PatternWriter(folder, identity, LAYERS, WIDTHS, shard_bytes) as writer:
+        for start in range(0, tokens, window):
+            for layer in range(LAYERS):
+                for name, masks in patterns.items():
+                    writer.add(name, layer, masks[layer, start : start + window])
+    return PatternStore(folder)
+
+
+@pytest.fixture
+def patterns():
+    return random_patterns(50)
+
+
+@pytest.fixture
+def store(tmp_path, patterns):
+    return write(tmp_path / "patterns", patterns)
+
+
+def read(store, name, **which):
+    blocks = [[] for _ in range(LAYERS)]
+    for block, layer in store.blocks(name, **which):
+        blocks[layer].append(unpack(block, WIDTHS[name]))
+    return torch.stack([torch.cat(some) for some in blocks if some])
+
+
+def test_reads_what_was_written(store, patterns):
+    assert (store.tokens, store.layers, store.widths, store.identity) == (50, LAYERS, WIDTHS, IDENTITY)
+    assert len(list(store.folder.glob("patterns_*"))) > 2
+    for name, masks in patterns.items():
+        assert torch.equal(read(store, name), masks)
+        assert torch.equal(read(store, name, block_rows=2), masks)
+        assert torch.equal(read(store, name, layers=[1]), masks[1:2])
+        assert torch.equal(store.active_counts()[name], masks.sum(1))
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 7, 49, 50, 80])
+def test_reads_evenly_spaced_tokens(store, patterns, tokens):
+    count = min(tokens, 50)
+    positions = [i * 50 // count for i in range(count)]
+    assert torch.equal(read(store, "gate_proj", tokens=tokens), patterns["gate_proj"][:, positions])
+
+
+def test_memory_is_a_shard_and_a_window(tmp_path):
+    with PatternWriter(tmp_path, IDENTITY, 1, {"gate_proj": 64}, shard_bytes=800) as writer:
+        for _ in range(100):
+            writer.add("gate_proj", 0, torch.ones(10, 64, dtype=torch.bool))
+            assert writer._bytes < 800
+    assert [shard["tokens"] for shard in read_json(tmp_path / MANIFEST)["shards"]] == [100] * 10
+
+
+def test_same_patterns_same_bytes(tmp_path, patterns):
+    for name in ("one", "two"):
+        write(tmp_path / name, patterns)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_an_unfinished_store_is_refused(tmp_path, store, patterns):
+    with pytest.raises(RuntimeError), PatternWriter(store.folder, IDENTITY, LAYERS, WIDTHS):
+        raise RuntimeError("killed")
+    with pytest.raises(FileNotFoundError, match=r"no finished pattern store \(manifest.json is missing\)"):
+        PatternStore(store.folder)
+    assert torch.equal(read(write(store.folder, patterns), "gate_proj"), patterns["gate_proj"])
+
+
+def damaged(store, damage):
+    path = store.folder / "patterns_00001.safetensors"
+    damage(path)
+    with pytest.raises(ValueError, match=f"^{path}: ") as error:
+        list(PatternStore(store.folder).blocks("down_proj"))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_damaged_shards_are_refused_by_name(store):
+    path = store.folder / "patterns_00001.safetensors"
+    whole = path.read_bytes()
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    assert "SHA-256 differs" in damaged(store, lambda path: path.write_bytes(flipped))
+    assert "bytes instead of" in damaged(store, lambda path: path.write_bytes(whole[:-9]))
+    garbage = b"\xff" * len(whole)
+    assert "not a safetensors file" in damaged(store, lambda path: path.write_bytes(garbage))
+    assert "missing" in damaged(store, lambda path: path.unlink())
+
+
+def test_foreign_shards_are_refused_by_name(tmp_path, store, patterns):
+    other = write(tmp_path / "other", patterns, identity=IDENTITY | {"model": "d" * 64})
+    foreign = other.folder / "patterns_00001.safetensors"
+    assert "another model" in damaged(store, lambda path: path.write_bytes(foreign.read_bytes()))
+
+
+def test_a_shard_without_identity_is_refused(store):
+    def strip(path):
+        tensors, size = load_file(path), path.stat().st_size
+        for padding in range(200):
+            save_file(tensors, path, {"i": "x" * padding})
+            if path.stat().st_size >= size:
+                return
+
+    damaged(store, strip)
+
+
+def test_wrong_sites_and_uneven_sites_are_refused(tmp_path):
+    writer = PatternWriter(tmp_path, IDENTITY, LAYERS, WIDTHS)
+    mask = torch.ones(4, 21, dtype=torch.bool)
+    for site in (("up_proj", 0), ("gate_proj", LAYERS), ("down_proj", 0)):
+        with pytest.raises(ValueError, match="patterns: no site"):
+            writer.add(*site, mask)
+    with pytest.raises(ValueError, match="same number of tokens"):
+        writer.close()
+    writer.add("gate_proj", 0, mask)
+    with pytest.raises(ValueError, match="same number of tokens"):
+        writer.close()
+
+
+def test_packed_is_an_eighth(tmp_path):
+    masks = torch.rand(LAYERS, 4096, 1536) > 0.5
+    with PatternWriter(tmp_path, IDENTITY, LAYERS, {"gate_proj": 1536}) as writer:
+        for layer in range(LAYERS):
+            writer.add("gate_proj", layer, masks[layer])
+    stored = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert stored < 1.03 * masks.nbytes / 8
+    assert torch.equal(next(PatternStore(tmp_path).blocks("gate_proj"))[0], pack(masks[0]))

@@ -1,0 +1,96 @@
+"""The nearest centroid of each activation pattern, on packed bits.
+
+`assign` gives what `assign_plain`, the definition, gives; on a CPU with numba the overlaps are popcounts of
+64-bit words that never leave the registers.
+"""
+
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from actsparse.packing import packed_width, unpack
+
+OVERLAP_BYTES = 2**26  # of a block's float32 overlaps in the plain path
+
+
+def assign(patterns: Tensor, centroids: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Assign each pattern to the centroid that shares most active neurons, the first among equals.
+
+    Args:
+        patterns: packed, uint8 (n, ceil(width / 8)).
+        centroids: packed, uint8 (K, ceil(width / 8)), on the same device.
+        width: neurons in a pattern, below 2**24.
+
+    Returns:
+        The centroids' indices, int64 (n,), and the numbers of shared active neurons, int64 (n,).
+
+    Raises:
+        ValueError: when there is no centroid, or the bytes do not fit `width`.
+    """
+    if not len(centroids):
+        raise ValueError("assign: no centroids")
+    if not patterns.shape[1] == centroids.shape[1] == packed_width(width):
+        raise ValueError(
+            f"assign: {patterns.shape[1]} and {centroids.shape[1]} bytes a row do not fit {width} neurons"
+        )
+    if patterns.device.type == "cpu" and len(patterns) and (compiled := kernels()):
+        return _assign_popcount(compiled, patterns, centroids)
+    return assign_plain(patterns, centroids, width)
+
+
+def assign_plain(patterns: Tensor, centroids: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Do what `assign` does by one matrix product and one argmax per block of patterns."""
+    # Zeros and ones are exact in float16, and their sums in float32 are exact to 2**24.
+    gpu = patterns.device.type == "cuda"
+    dtype, exact_sums = (torch.float16, {"out_dtype": torch.float32}) if gpu else (torch.float32, {})
+    transposed = unpack(centroids, width, dtype).T
+    index = torch.empty(len(patterns), dtype=torch.int64, device=patterns.device)
+    overlap = torch.empty_like(index)
+    rows = max(1, OVERLAP_BYTES // (4 * len(centroids)))
+    for start in range(0, len(patterns), rows):
+        block = slice(start, start + rows)
+        best = torch.mm(unpack(patterns[block], width, dtype), transposed, **exact_sums).max(1)
+        overlap[block], index[block] = best.values.long(), best.indices
+    return index, overlap
+
+
+def _assign_popcount(compiled: ModuleType, patterns: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    count = len(patterns)
+    rows = as_words(patterns, max(0, compiled.ROWS - count))
+    lanes = as_words(centroids, -len(centroids) % compiled.LANES)
+    grouped = lanes.view(-1, compiled.LANES, lanes.shape[1]).transpose(1, 2).contiguous()
+    index = torch.empty(len(rows), dtype=torch.int64)
+    overlap = torch.empty_like(index)
+    arrays = rows.numpy(), index.numpy(), overlap.numpy()
+
+    def work(start: int, stop: int) -> None:
+        some_rows, some_index, some_overlap = (array[start:stop] for array in arrays)
+        compiled.nearest(some_rows, grouped.numpy(), some_index, some_overlap)
+
+    compiled.in_threads(work, len(rows), compiled.ROWS)
+    return index[:count], overlap[:count]
+
+
+def centroid_masks(index: Tensor, centroids: Tensor, width: int) -> Tensor:
+    """Return the masks, bool (n, width), of the centroids (K, B) that `index` (n,) names."""
+    return unpack(centroids.index_select(0, index), width)
+
+
+@cache
+def kernels() -> ModuleType | None:
+    """Return the compiled kernels, or None where numba cannot be imported."""
+    try:
+        from actsparse.codebooks import kernels
+    except ImportError:
+        return None
+    return kernels
+
+
+def as_words(packed: Tensor, extra_rows: int = 0) -> Tensor:
+    """View packed rows uint8 (n, B) as int64 (n + extra_rows, ceil(B / 8)); copies only to pad."""
+    extra_bytes = -packed.shape[1] % 8
+    whole = pad(packed, (0, extra_bytes, 0, extra_rows)) if extra_bytes or extra_rows else packed
+    return whole.contiguous().view(torch.int64)

@@ -1,0 +1,212 @@
+"""Compiled CPU kernels on packed bits: nearest centroid, member sums, top entries.
+
+Each gives exactly what the plain torch path beside its caller gives. Patterns and centroids come as rows of
+64-bit words. Kernels release the GIL and work on a range of rows or centroids, so that `in_threads` can run
+them on as many threads as torch has, and the result does not depend on how many there are.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+ROWS = 4  # patterns and ...
+LANES = 16  # ... centroids whose overlaps are counted together, in registers
+VECTOR = 8  # words in a vector: one AVX-512 register; LLVM splits it where registers are shorter
+BLOCK_BYTES = 2**18  # of patterns that stay in the second-level cache while the centroids pass by
+COUNTER_LIMIT = 255  # members an 8-bit counter can count
+
+
+def in_threads(work: Callable[[int, int], None], count: int, at_least: int = 1) -> None:
+    """Call `work(start, stop)` on ranges of `at_least` that make up range(count), one per torch thread."""
+    threads = max(1, min(torch.get_num_threads(), count // at_least))
+    bounds = [count * part // threads for part in range(threads + 1)]
+    if threads == 1:
+        return work(0, count)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, bounds[:-1], bounds[1:]))
+
+
+def _compiled(signature: str) -> Callable:
+    """Compile for `signature`, from numba's cache on disk where there is a writable place for it."""
+
+    def decorate(function: Callable) -> Callable:
+        try:
+            return njit(signature, nogil=True, cache=True)(function)
+        except RuntimeError:
+            return njit(signature, nogil=True)(function)
+
+    return decorate
+
+
+@intrinsic
+def _count_tile(context, rows, centroids, best, words, rank):
+    """Raise the keys of ROWS patterns by their overlaps with LANES centroids.
+
+    Addresses of int64 rows (ROWS, words), centroids (words, LANES) and best (ROWS, VECTOR). A key is the
+    overlap in its high half and, in its low half, `rank` (of the first centroid) less the centroid's lane:
+    the largest key is the largest overlap, the first centroid among equals.
+    Written in LLVM's vectors because a loop over one centroid's words ends in a horizontal sum each time,
+    which costs as much as the counting; here a lane is a centroid, and nothing is summed across lanes.
+    """
+
+    def generate(target, builder, signature, arguments):
+        rows, centroids, best, words, rank = arguments
+        word, vectors = ir.IntType(64), LANES // VECTOR
+        vector = ir.VectorType(word, VECTOR)
+        count = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector]), f"llvm.ctpop.v{VECTOR}i64"
+        )
+
+        def constant(values):
+            return ir.Constant(vector, list(values))
+
+        def spread(value):
+            first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), [0] * VECTOR)
+            return builder.shuffle_vector(first, first, zeros)
+
+        def load(address):
+            value = builder.load(address)
+            value.align = 8
+            return value
+
+        row_words = builder.inttoptr(rows, word.as_pointer())
+        centroid_words = builder.inttoptr(centroids, vector.as_pointer())
+        keys = builder.inttoptr(best, vector.as_pointer())
+
+        before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        position = builder.phi(word)
+        overlaps = {(r, v): builder.phi(vector) for r in range(ROWS) for v in range(vectors)}
+        start = builder.mul(position, word(vectors))
+        centroid = [load(builder.gep(centroid_words, [builder.add(start, word(v))])) for v in range(vectors)]
+        counted = {}
+        for r in range(ROWS):
+            offset = builder.add(builder.mul(words, word(r)), position)
+            row = spread(load(builder.gep(row_words, [offset])))
+            for v in range(vectors):
+                common = builder.call(count, [builder.and_(row, centroid[v])])
+                counted[r, v] = builder.add(overlaps[r, v], common)
+        following = builder.add(position, word(1))
+        builder.cbranch(builder.icmp_unsigned("<", following, words), loop, after)
+        position.add_incoming(word(0), before)
+        position.add_incoming(following, loop)
+        for place, overlap in overlaps.items():
+            overlap.add_incoming(constant([0] * VECTOR), before)
+            overlap.add_incoming(counted[place], loop)
+
+        builder.position_at_end(after)
+        for r in range(ROWS):
+            address = builder.gep(keys, [word(r)])
+            largest = load(address)
+            for v in range(vectors):
+                ranks = builder.sub(spread(rank), constant(range(v * VECTOR, (v + 1) * VECTOR)))
+                key = builder.add(builder.shl(counted[r, v], constant([32] * VECTOR)), ranks)
+                largest = builder.select(builder.icmp_signed(">", key, largest), key, largest)
+            builder.store(largest, address).align = 8
+        return target.get_dummy_value()
+
+    return types.void(rows, centroids, best, words, rank), generate
+
+
+@_compiled("void(int64[:, ::1], int64[:, :, ::1], int64[::1], int64[::1])")
+def nearest(rows, centroids, index, overlap):
+    """Write each row's centroid of largest overlap (the first among equals) and that overlap.
+
+    rows (n >= ROWS, words); centroids (groups, words, LANES), zeros behind the last; index, overlap (n,).
+    """
+    count, words = rows.shape
+    block = max(ROWS, BLOCK_BYTES // (8 * words))
+    best = np.empty((block + ROWS, VECTOR), np.int64)
+    for start in range(0, count, block):
+        # The last tile of the last block reaches back over rows already seen; their keys cannot change.
+        start = min(start, count - ROWS)
+        stop = min(start + block, count)
+        best[:] = 0
+        for group in range(centroids.shape[0]):
+            rank = 0x7FFFFFFF - group * LANES
+            for tile in range(start, stop, ROWS):
+                row = min(tile, stop - ROWS)
+                _count_tile(
+                    rows.ctypes.data + row * words * 8,
+                    centroids.ctypes.data + group * words * LANES * 8,
+                    best.ctypes.data + (row - start) * VECTOR * 8,
+                    words,
+                    rank,
+                )
+        for row in range(start, stop):
+            key = best[row - start, 0]
+            for lane in range(1, VECTOR):
+                key = max(key, best[row - start, lane])
+            overlap[row] = key >> 32
+            index[row] = 0x7FFFFFFF - (key & 0xFFFFFFFF)
+
+
+@intrinsic
+def _add_bits(context, counters, bits):
+    """Add the 64 bits of a word to the 64 int8 counters at an address: one masked subtraction of -1."""
+
+    def generate(target, builder, signature, arguments):
+        counters, bits = arguments
+        bytes64 = ir.VectorType(ir.IntType(8), 64)
+        address = builder.inttoptr(counters, bytes64.as_pointer())
+        old = builder.load(address)
+        old.align = 8
+        minus = builder.sext(builder.bitcast(bits, ir.VectorType(ir.IntType(1), 64)), bytes64)
+        builder.store(builder.sub(old, minus), address).align = 8
+        return target.get_dummy_value()
+
+    return types.void(counters, bits), generate
+
+
+@_compiled("void(int64[:, ::1], int64[::1], int64[::1], int64, int64, int32[:, ::1])")
+def add_members(rows, order, starts, first, last, sums):
+    """Add to sums[k] (D,) the bits of rows[order[starts[k]:starts[k + 1]]], for first <= k < last."""
+    words, width = rows.shape[1], sums.shape[1]
+    counters = np.empty(64 * words, np.uint8)
+    for cluster in range(first, last):
+        for start in range(starts[cluster], starts[cluster + 1], COUNTER_LIMIT):
+            counters[:] = 0
+            for member in range(start, min(start + COUNTER_LIMIT, starts[cluster + 1])):
+                row = order[member]
+                for w in range(words):
+                    _add_bits(counters.ctypes.data + 64 * w, rows[row, w])
+            for i in range(width):
+                sums[cluster, i] += np.int32(counters[i])
+
+
+@_compiled("void(int32[:, ::1], int64, int64, int64, uint8[:, ::1])")
+def top_entries(scores, ones, first, last, packed):
+    """Set packed[k] to the bits of the `ones` largest of scores[k], the first among equals."""
+    width = scores.shape[1]
+    kept = np.zeros(8 * packed.shape[1], np.uint8)
+    for cluster in range(first, last):
+        row = scores[cluster]
+        limit, above = np.int64(row.min()), np.int64(row.max()) + 1
+        missing = ones
+        while above - limit > 1:
+            middle = np.int32((limit + above) // 2)
+            count = np.int32(0)
+            for i in range(width):
+                count += row[i] >= middle
+            if count >= ones:
+                limit = np.int64(middle)
+            else:
+                above, missing = np.int64(middle), ones - count
+        limit = np.int32(limit)
+        for i in range(width):
+            tied = (row[i] == limit) & (missing > 0)
+            missing -= tied
+            kept[i] = (row[i] > limit) | tied
+        for byte in range(packed.shape[1]):
+            bits = 0
+            for bit in range(8):
+                bits |= kept[8 * byte + bit] << bit
+            packed[cluster, byte] = bits

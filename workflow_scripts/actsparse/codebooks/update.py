@@ -1,0 +1,59 @@
+"""The centroids of given members: sums of packed patterns, and the most active neurons of each sum."""
+
+import torch
+from torch import Tensor
+
+from actsparse.codebooks.assign import as_words, kernels
+from actsparse.packing import pack, unpack
+
+UNPACKED_BYTES = 2**26  # of a block's unpacked patterns in the plain paths
+
+
+def add_to_sums(sums: Tensor, patterns: Tensor, index: Tensor) -> None:
+    """Add each pattern to the sum of its cluster, in place: sums[index[i]] += patterns[i].
+
+    Args:
+        sums: int32 (K, D), contiguous.
+        patterns: packed, uint8 (n, ceil(D / 8)), on the same device.
+        index: int64 (n,), each below K.
+    """
+    if sums.device.type != "cpu" or not (compiled := kernels()):
+        return add_to_sums_plain(sums, patterns, index)
+    rows, order = as_words(patterns).numpy(), index.argsort(stable=True).numpy()
+    starts = torch.zeros(len(sums) + 1, dtype=torch.int64)
+    starts[1:] = index.bincount(minlength=len(sums)).cumsum(0)
+
+    def work(first: int, last: int) -> None:
+        compiled.add_members(rows, order, starts.numpy(), first, last, sums.numpy())
+
+    compiled.in_threads(work, len(sums))
+
+
+def add_to_sums_plain(sums: Tensor, patterns: Tensor, index: Tensor) -> None:
+    """Do what `add_to_sums` does by unpacking blocks of patterns."""
+    rows = max(1, UNPACKED_BYTES // (4 * sums.shape[1]))
+    for start in range(0, len(patterns), rows):
+        block = slice(start, start + rows)
+        sums.index_add_(0, index[block], unpack(patterns[block], sums.shape[1], torch.int32))
+
+
+def top_entries(scores: Tensor, ones: int) -> Tensor:
+    """Return the packed masks, uint8 (K, ceil(D / 8)), of the `ones` largest entries of each row.
+
+    `scores` (K, D) are numbers of any kind, not negative if int32; ties go to the first position.
+    """
+    if scores.dtype != torch.int32 or scores.device.type != "cpu" or not (compiled := kernels()):
+        return top_entries_plain(scores, ones)
+    packed = torch.zeros(len(scores), (scores.shape[1] + 7) // 8, dtype=torch.uint8)
+
+    def work(first: int, last: int) -> None:
+        compiled.top_entries(scores.numpy(), ones, first, last, packed.numpy())
+
+    compiled.in_threads(work, len(scores))
+    return packed
+
+
+def top_entries_plain(scores: Tensor, ones: int) -> Tensor:
+    """Do what `top_entries` does by a stable sort."""
+    best = scores.argsort(dim=1, descending=True, stable=True)[:, :ones]
+    return pack(torch.zeros_like(scores, dtype=torch.bool).scatter_(1, best, True))

@@ -1,0 +1,53 @@
+"""Fit one codebook per projection to stored activation patterns."""
+
+from pathlib import Path
+
+from actsparse.codebooks.codebook import save_codebooks
+from actsparse.codebooks.fit import fit_codebook, fitting_tokens
+from actsparse.devices import use_threads
+from actsparse.files import digest_of
+from actsparse.logs import log_to, progress
+from actsparse.pattern_store import PatternStore
+
+
+def fit(
+    patterns_folder: str | Path,
+    clusters: int,
+    centroid_sparsity: float,
+    algorithm: str,
+    scope: str,
+    patterns: int,
+    steps: int,
+    seed: int,
+    *,
+    output: str | Path,
+) -> None:
+    """Fit the codebooks of all projections in a pattern store and write them to one file.
+
+    The arguments are those of `actsparse.codebooks.fit.fit_codebook`.
+    """
+    store = PatternStore(patterns_folder)
+    spec = {
+        "clusters": clusters,
+        "centroid_sparsity": centroid_sparsity,
+        "algorithm": algorithm,
+        "scope": scope,
+        "patterns": patterns,
+        "steps": steps,
+        "seed": seed,
+    }
+    codebooks = {}
+    for projection in progress(list(store.widths), "codebooks"):
+        codebooks[projection] = fit_codebook(store, projection, **spec)
+        print(f"{projection}: objective {codebooks[projection].objective}")
+    fitted = {
+        "fitted_patterns": store.layers * fitting_tokens(store, patterns),
+        "patterns_digest": digest_of(store.identity),
+    }
+    save_codebooks(output, codebooks, spec | fitted)
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0]):
+        use_threads(snakemake.threads)
+        fit(snakemake.input.patterns, output=snakemake.output[0], **snakemake.params.spec)
