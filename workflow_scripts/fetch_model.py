@@ -3,6 +3,7 @@
 import os
 
 from actsparse.logs import log_to
+from actsparse.models import check_shape
 from actsparse.resources.models import fetch_model
 
 if "snakemake" in globals():
@@ -16,3 +17,4 @@ if "snakemake" in globals():
             sha256=snakemake.params.sha256,
             lock_file=snakemake.params.lock_file,
         )
+        check_shape(snakemake.output.manifest, snakemake.params.shape)

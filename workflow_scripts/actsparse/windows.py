@@ -1,5 +1,6 @@
 """Token windows: the text that every calibration and perplexity measurement of a study shares."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,20 +45,20 @@ def make_windows(
 
 
 def save_windows(target: str | Path, windows: torch.Tensor, info: dict[str, str | int]) -> None:
-    """Write windows as safetensors, atomically; `info` (corpus, split, digests, numbers) is the metadata."""
+    """Write windows as safetensors, atomically; `info` (corpus, split, digests, numbers) is the metadata.
+
+    The same windows and info give the same bytes.
+    """
     from safetensors.torch import save_file
 
     with atomic_path(target) as temporary:
-        save_file({"windows": windows}, temporary, metadata={key: str(value) for key, value in info.items()})
+        # One entry, because safetensors writes several of them in random order.
+        save_file({"windows": windows}, temporary, metadata={"info": json.dumps(info, sort_keys=True)})
 
 
 def load_windows(source: str | Path) -> tuple[torch.Tensor, dict[str, str | int]]:
-    """Read what `save_windows` wrote: int32 (windows, sequence_length) and `info`, numbers as int."""
+    """Read what `save_windows` wrote: int32 token ids (windows, sequence_length) and `info`."""
     from safetensors import safe_open
 
     with safe_open(source, framework="pt") as stored:
-        info = {key: int(value) if key in NUMBERS else value for key, value in stored.metadata().items()}
-        return stored.get_tensor("windows"), info
-
-
-NUMBERS = {"sequence_length", "windows", "total_windows", "tokens"}
+        return stored.get_tensor("windows"), json.loads(stored.metadata()["info"])

@@ -115,7 +115,8 @@ def read_mediawiki(path: Path, text_column: str) -> Iterator[Document]:
 def read_blocks(path: Path, text_column: str) -> Iterator[Document]:
     """Blocks of a plain text file that are separated by blank lines."""
     for block in re.split(r"\n[^\S\n]*\n\s*", path.read_text(encoding="utf-8")):
-        if text := block.strip("\n"):
+        if block.strip():
+            text = block.strip("\n")
             yield text, text
 
 

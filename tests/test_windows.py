@@ -1,0 +1,76 @@
+"""Token windows: which tokens, how many, and nothing lost on disk."""
+
+import pytest
+import torch
+from actsparse.windows import load_windows, make_windows, save_windows
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+class Letters:
+    """A tokenizer of one token a character, with one special token in front."""
+
+    def __call__(self, text, verbose):
+        return {"input_ids": [1, *(ord(letter) for letter in text)]}
+
+
+def test_joined_with_blank_lines_and_tokenised_once():
+    windows, info = make_windows(Letters(), ["ab", "cde"], 3, None)
+    assert windows.tolist() == [[1, 97, 98], [10, 10, 99]]  # de is the dropped remainder
+    assert windows.dtype == torch.int32
+    assert info == {"sequence_length": 3, "windows": 2, "total_windows": 2, "tokens": 8}
+
+
+def test_evenly_spaced():
+    text = "".join(chr(ord("a") + i) for i in range(20))
+    windows, info = make_windows(Letters(), [text], 2, 4)
+    tokens = [1, *(ord(letter) for letter in text)]
+    assert windows.tolist() == [tokens[2 * i : 2 * i + 2] for i in (0, 2, 5, 7)]
+    assert info == {"sequence_length": 2, "windows": 4, "total_windows": 10, "tokens": 21}
+
+
+@given(
+    length=st.integers(0, 200), sequence_length=st.integers(1, 20), sequences=st.none() | st.integers(1, 30)
+)
+def test_windows_are_distinct_pieces_in_order(length, sequence_length, sequences):
+    text = "".join(chr(1000 + i) for i in range(length))
+    total = (length + 1) // sequence_length
+    wanted = total if sequences is None else sequences
+    if not 0 < wanted <= total:
+        with pytest.raises(ValueError, match=f"{length + 1} tokens, {total} windows of {sequence_length}"):
+            make_windows(Letters(), [text], sequence_length, sequences)
+        return
+    windows, info = make_windows(Letters(), [text], sequence_length, sequences)
+    tokens = [1, *(1000 + i for i in range(length))]
+    starts = [tokens.index(window[0]) for window in windows.tolist()]
+    assert starts == [i * total // wanted * sequence_length for i in range(wanted)]
+    assert len(set(starts)) == wanted
+    for start, window in zip(starts, windows.tolist(), strict=True):
+        assert window == tokens[start : start + sequence_length]
+    assert info["total_windows"] == total
+
+
+def test_too_short_a_text_is_one_line():
+    with pytest.raises(ValueError) as error:
+        make_windows(Letters(), ["abc"], 3, 2)
+    assert str(error.value) == "the text has 4 tokens, 1 windows of 3; asked for 2"
+
+
+def test_saved_and_loaded(tmp_path):
+    windows, numbers = make_windows(Letters(), ["abcdef"], 2, 2)
+    info = {
+        "corpus": "letters",
+        "split": "test",
+        "corpus_sha256": "0" * 64,
+        "model_digest": "1" * 64,
+        **numbers,
+    }
+    save_windows(tmp_path / "windows.safetensors", windows, info)
+    loaded, loaded_info = load_windows(tmp_path / "windows.safetensors")
+    assert torch.equal(loaded, windows)
+    assert loaded.dtype == torch.int32
+    assert loaded_info == info
+    again = (tmp_path / "windows.safetensors").read_bytes()
+    save_windows(tmp_path / "windows.safetensors", windows, info)
+    assert (tmp_path / "windows.safetensors").read_bytes() == again
+    assert len(list(tmp_path.iterdir())) == 1
