@@ -70,7 +70,8 @@ def _assign_popcount(compiled: ModuleType, patterns: Tensor, centroids: Tensor) 
         some_rows, some_index, some_overlap = (array[start:stop] for array in arrays)
         compiled.nearest(some_rows, grouped.numpy(), some_index, some_overlap)
 
-    compiled.in_threads(work, len(rows), compiled.ROWS)
+    worthwhile = max(compiled.ROWS, compiled.THREAD_WORDS // lanes.numel())
+    compiled.in_threads(work, len(rows), worthwhile)
     return index[:count], overlap[:count]
 
 

@@ -20,16 +20,23 @@ LANES = 16  # ... centroids whose overlaps are counted together, in registers
 VECTOR = 8  # words in a vector: one AVX-512 register; LLVM splits it where registers are shorter
 BLOCK_BYTES = 2**18  # of patterns that stay in the second-level cache while the centroids pass by
 COUNTER_LIMIT = 255  # members an 8-bit counter can count
+THREAD_WORDS = 2**22  # popcounted, and ...
+THREAD_ENTRIES = 2**17  # ... integers passed over in about the time that is worth a thread
 
 
-def in_threads(work: Callable[[int, int], None], count: int, at_least: int = 1) -> None:
-    """Call `work(start, stop)` on ranges of `at_least` that make up range(count), one per torch thread."""
-    threads = max(1, min(torch.get_num_threads(), count // at_least))
+def in_threads(work: Callable[[int, int], None], count: int, worthwhile: int) -> None:
+    """Call `work(start, stop)` on ranges that make up range(count), one per torch thread.
+
+    No range is shorter than `worthwhile` (unless `count` is): a thread takes as long to start as it takes to
+    make millions of popcounts. The caller's thread takes the last range.
+    """
+    threads = max(1, min(torch.get_num_threads(), count // worthwhile))
     bounds = [count * part // threads for part in range(threads + 1)]
-    if threads == 1:
-        return work(0, count)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, bounds[:-1], bounds[1:]))
+        others = [pool.submit(work, *bounds[part : part + 2]) for part in range(threads - 1)]
+        work(*bounds[-2:])
+        for other in others:
+            other.result()
 
 
 def _compiled(signature: str) -> Callable:

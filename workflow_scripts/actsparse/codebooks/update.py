@@ -26,7 +26,8 @@ def add_to_sums(sums: Tensor, patterns: Tensor, index: Tensor) -> None:
     def work(first: int, last: int) -> None:
         compiled.add_members(rows, order, starts.numpy(), first, last, sums.numpy())
 
-    compiled.in_threads(work, len(sums))
+    entries = sums.shape[1] * (1 + len(patterns) // (8 * len(sums)))
+    compiled.in_threads(work, len(sums), max(1, compiled.THREAD_ENTRIES // entries))
 
 
 def add_to_sums_plain(sums: Tensor, patterns: Tensor, index: Tensor) -> None:
@@ -49,7 +50,7 @@ def top_entries(scores: Tensor, ones: int) -> Tensor:
     def work(first: int, last: int) -> None:
         compiled.top_entries(scores.numpy(), ones, first, last, packed.numpy())
 
-    compiled.in_threads(work, len(scores))
+    compiled.in_threads(work, len(scores), max(1, compiled.THREAD_ENTRIES // scores.shape[1]))
     return packed
 
 
