@@ -6,15 +6,6 @@ rule fit_codebook:
         patterns=lambda w: f"{RESULTS}/patterns/{w.model}/{STUDY.codebooks[w.codebook]['threshold']}",
     output:
         f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
-    params:
-        codebook=lambda w: {
-            key: STUDY.codebooks[w.codebook][key]
-            for key in ("clusters", "centroid_sparsity", "algorithm", "scope")
-        },
-        fitting=CONFIG["codebooks"] | {"seed": CONFIG["seed"]},
-        code=lambda w: digest(
-            "fit_codebook.py", ALGORITHMS[STUDY.codebooks[w.codebook]["algorithm"]].split(":")[0]
-        ),
     log:
         f"{RESULTS}/logs/fit_codebook/{{model}}/{{codebook}}.log",
     benchmark:
@@ -26,6 +17,18 @@ rule fit_codebook:
         mem_mb=4000,
         runtime=240,
         gpu=GPUS,
+    params:
+        spec=lambda w: (
+            {
+                key: STUDY.codebooks[w.codebook][key]
+                for key in ("clusters", "centroid_sparsity", "algorithm", "scope")
+            }
+            | CONFIG["codebooks"]
+            | {"seed": CONFIG["seed"]}
+        ),
+        code=lambda w: digest(
+            "fit_codebook.py", ALGORITHMS[STUDY.codebooks[w.codebook]["algorithm"]].split(":")[0]
+        ),
     message:
         "Fitting codebook {wildcards.codebook} of {wildcards.model}"
     script:

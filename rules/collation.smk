@@ -17,9 +17,6 @@ rule collate_tables:
         ),
     output:
         expand(f"{RESULTS}/tables/{{{{table}}}}.{{suffix}}", suffix=["csv", "md", "tex"]),
-    params:
-        tasks=CONFIG.get("zero_shot", {}).get("tasks", []),
-        code=digest("collate_tables.py"),
     log:
         f"{RESULTS}/logs/collate_tables/{{table}}.log",
     benchmark:
@@ -30,6 +27,9 @@ rule collate_tables:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        tasks=CONFIG.get("zero_shot", {}).get("tasks", []),
+        code=digest("collate_tables.py"),
     message:
         "Collating the table of {wildcards.table}"
     script:

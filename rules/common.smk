@@ -10,8 +10,7 @@ from actsparse.resources.sources import PackageFile, parse_source
 from actsparse.study import ConfigError, load_study
 
 # Nothing contacts a hub except the jobs that fetch, which say so themselves.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 try:
     STUDY = load_study(config, os.path.join(workflow.basedir, "rules/schemas/config.schema.yaml"))
@@ -57,6 +56,29 @@ def loading(wildcards):
     """How a model is loaded, as the config says."""
     model = CONFIG["models"][wildcards.model]
     return {key: model[key] for key in ("dtype", "trust_remote_code")} | {"device": CONFIG["device"]}
+
+
+def sparsity_inputs(wildcards):
+    """The thresholds and the codebook that an experiment needs."""
+    experiment = STUDY.experiments[wildcards.experiment]
+    needed = {}
+    if experiment.thresholds is not None:
+        needed["thresholds"] = f"{RESULTS}/thresholds/{wildcards.model}/{experiment.thresholds}.json"
+    if experiment.codebook is not None:
+        needed["codebook"] = f"{RESULTS}/codebooks/{wildcards.model}/{experiment.codebook}.safetensors"
+    return needed
+
+
+def experiment_params(wildcards):
+    """What the evaluation has to know of its experiment."""
+    experiment = STUDY.experiments[wildcards.experiment]
+    return {
+        "model_name": wildcards.model,
+        "experiment": experiment.slug,
+        "method": experiment.method,
+        "params": experiment.params,
+        **loading(wildcards),
+    }
 
 
 def lock_folder():

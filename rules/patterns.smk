@@ -8,10 +8,6 @@ rule extract_patterns:
         thresholds=f"{RESULTS}/thresholds/{{model}}/{{sparsity}}.json",
     output:
         directory(f"{RESULTS}/patterns/{{model}}/{{sparsity}}"),
-    params:
-        projections=FFN,
-        loading=loading,
-        code=digest("extract_patterns.py"),
     log:
         f"{RESULTS}/logs/extract_patterns/{{model}}/{{sparsity}}.log",
     benchmark:
@@ -23,6 +19,10 @@ rule extract_patterns:
         mem_mb=4000,
         runtime=120,
         gpu=GPUS,
+    params:
+        projections=FFN,
+        loading=loading,
+        code=digest("extract_patterns.py"),
     message:
         "Extracting activation patterns of {wildcards.model} at sparsity {wildcards.sparsity}"
     script:

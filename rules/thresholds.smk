@@ -7,10 +7,6 @@ rule measure_histograms:
         windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
     output:
         f"{RESULTS}/histograms/{{model}}.safetensors",
-    params:
-        projections=FFN,
-        loading=loading,
-        code=digest("measure_histograms.py"),
     log:
         f"{RESULTS}/logs/measure_histograms/{{model}}.log",
     benchmark:
@@ -22,6 +18,10 @@ rule measure_histograms:
         mem_mb=4000,
         runtime=120,
         gpu=GPUS,
+    params:
+        projections=FFN,
+        loading=loading,
+        code=digest("measure_histograms.py"),
     message:
         "Counting activation magnitudes of {wildcards.model}"
     script:
@@ -33,8 +33,6 @@ rule compute_thresholds:
         histograms=f"{RESULTS}/histograms/{{model}}.safetensors",
     output:
         f"{RESULTS}/thresholds/{{model}}/{{sparsity}}.json",
-    params:
-        code=digest("compute_thresholds.py"),
     log:
         f"{RESULTS}/logs/compute_thresholds/{{model}}/{{sparsity}}.log",
     benchmark:
@@ -45,6 +43,8 @@ rule compute_thresholds:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        code=digest("compute_thresholds.py"),
     message:
         "Thresholds of {wildcards.model} at sparsity {wildcards.sparsity}"
     script:

@@ -188,6 +188,16 @@ def test_threads_and_blocks_do_not_matter():
         assert objective == results[0][1]
 
 
+def test_without_numba_the_codebook_is_the_same(monkeypatch):
+    patterns = [pack(structured_masks(300, 100, 2))]
+    compiled = Coverage(steps=4, seed=0).fit(patterns, 100, 9, 60)
+    for module in ("assign", "update"):
+        monkeypatch.setattr(f"actsparse.codebooks.{module}.kernels", lambda: None)
+    plain = Coverage(steps=4, seed=0).fit(patterns, 100, 9, 60)
+    assert torch.equal(plain[0], compiled[0])
+    assert plain[1] == compiled[1]
+
+
 LAYERS, TOKENS, WIDTHS = 3, 60, {"gate_proj": 70, "down_proj": 24}
 
 

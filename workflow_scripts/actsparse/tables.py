@@ -69,11 +69,12 @@ def write_table(table: pd.DataFrame, csv: Path, markdown: Path, latex: Path) -> 
         if table[column].dtype.kind == "f":
             decimals = DECIMALS.get(column, DEFAULT_DECIMALS)
             rounded[column] = [_rounded(value, decimals) for value in table[column]]
+    sides = ["right" if kind.kind in "if" else "left" for kind in table.dtypes]
     escaped = rounded.rename(columns=_escape).map(lambda value: _escape(str(value)))
     for target, text in (
         (csv, table.to_csv(index=False, na_rep="nan")),
-        (markdown, rounded.to_markdown(index=False, disable_numparse=True) + "\n"),
-        (latex, escaped.to_latex(index=False)),
+        (markdown, rounded.to_markdown(index=False, disable_numparse=True, colalign=sides) + "\n"),
+        (latex, escaped.to_latex(index=False, column_format="".join(side[0] for side in sides))),
     ):
         with atomic_path(target) as temporary:
             temporary.write_text(text)

@@ -22,7 +22,7 @@ class CodebookPattern:
     """
 
     thresholds: Thresholds
-    codebook: Codebook
+    codebooks: dict[str, Codebook]
 
     reads_site = True
     counts: dict[str, Tensor] = field(default_factory=dict)
@@ -30,21 +30,24 @@ class CodebookPattern:
     def check(self, site: Site) -> None:
         """Raise ValueError when thresholds or centroids for the site are missing or of another width."""
         Threshold(self.thresholds).check(site)
-        self.codebook.check(site.projection, site.layer, site.width)
+        codebook = self.codebooks.get(site.projection)
+        if codebook is None or codebook.width != site.width or site.layer >= len(codebook.baseline):
+            raise ValueError(f"{site.name}: the codebook file has no centroids of its layer and width")
 
     def mask(self, scores: Tensor, site: Site) -> Tensor:
         """Return the bool mask of `scores` (..., d)."""
         active = Threshold(self.thresholds).mask(scores, site).reshape(-1, site.width)
-        centroids = self.codebook.centroids(site.projection, site.layer)
+        codebook = self.codebooks[site.projection]
+        centroids = codebook.of_layer(site.layer).to(scores.device)
         index, overlap = assign(pack(active), centroids, site.width)
         chosen = centroid_masks(index, centroids, site.width)
-        baseline = unpack(self.codebook.baseline(site.projection, site.layer), site.width)
+        baseline = unpack(codebook.baseline[site.layer].to(scores.device), site.width)
         counts = torch.stack(
             [
                 overlap.sum(),
                 active.count_nonzero(),
                 chosen.count_nonzero(),
-                (active & baseline.to(active.device)).count_nonzero(),
+                (active & baseline).count_nonzero(),
             ]
         )
         self.counts[site.projection] = self.counts.get(site.projection, 0) + counts

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from actsparse.patterns import kernels, n_of_m_cuda
+from actsparse.patterns.n_of_m_kernel import LARGEST_GROUP, prune_n_of_m
+from actsparse.patterns.top_k import top_k_mask
 from actsparse.sites import Site
 
 
@@ -28,17 +30,21 @@ class NOfM:
         """Return the bool mask of `scores` (..., d), d a multiple of m; exactly n of each m are True."""
         return n_of_m_mask(scores, self.n, self.m)
 
+    def prune(self, x: Tensor, scores: Tensor | None) -> tuple[Tensor, int, bool | Tensor] | None:
+        """Return the pruned `x`, how many elements are kept, and whether all of `x` is finite, in one pass.
+
+        The same bits as the mask gives; `scores` None stands for abs(x). None where no fast way is at hand.
+        """
+        kept = x.numel() // self.m * self.n
+        if kernels.fits(x, scores) and self.m <= LARGEST_GROUP:
+            pruned, finite = prune_n_of_m(x, scores, self.n, self.m)
+        elif x.is_cuda and (prune := n_of_m_cuda.compiled()):
+            pruned, finite = prune(x, scores, self.n, self.m)
+        else:
+            return None
+        return pruned, kept, finite
+
 
 def n_of_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
-    """Return which elements rank below `n` in their group of `m`, by score and then by position.
-
-    The rank of an element is the number of elements of its group that beat it. All pairs are compared, one
-    pair of columns at a time over all groups: no sort, no scatter, and ties are exact in any dtype.
-    """
-    groups = scores.reshape(-1, m).t().contiguous()
-    ranks = torch.zeros(groups.shape, dtype=torch.uint8, device=scores.device)
-    for later in range(1, m):
-        wins = groups[:later] >= groups[later]
-        ranks[later] += wins.sum(dim=0, dtype=torch.uint8)
-        ranks[:later] += ~wins
-    return (ranks < n).t().reshape(scores.shape)
+    """Return which elements are among the `n` best of their group of `m`, by score and then by position."""
+    return top_k_mask(scores.reshape(-1, m), n).reshape(scores.shape)

@@ -1,0 +1,35 @@
+# Every target is a line of pip or snakemake; none is needed to use the workflow.
+# CORES=n sets how many cores a run takes (default: all).
+
+PYTHON ?= python3
+CORES ?= all
+BIN := .venv/bin
+
+.PHONY: demo test lint install rulegraph
+
+demo: install
+	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/python -m rich.markdown --width 160 results/demo/tables/results.md
+	$(BIN)/python -m rich.markdown --width 160 results/demo/tables/codebooks.md
+	@echo "Tables (CSV, Markdown, LaTeX): results/demo/tables/"
+
+test: install
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+# The rule graph in the README (needs Graphviz' dot).
+rulegraph: install
+	$(BIN)/snakemake --forceall --rulegraph dot | dot -Tsvg > docs/rulegraph.svg
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml envs/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint envs/constraints.txt "torch==$(shell sed -n 's/^torch==//p' envs/constraints.txt)"
+	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable ".[dev]"
+	touch $@

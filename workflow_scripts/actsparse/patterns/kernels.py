@@ -1,0 +1,51 @@
+"""How the CPU kernels of patterns are run: on raw memory, by several threads, with a report of NaN or infinity."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import torch
+from torch import Tensor
+
+# Elements below which a second thread costs more than it saves.
+ELEMENTS_PER_THREAD = 1 << 16
+
+
+def fits(x: Tensor, scores: Tensor | None) -> bool:
+    """Tell whether a kernel can prune `x` by `scores`: on the CPU, 16 or 32 bits, both of one dtype."""
+    dtypes = (torch.float32, torch.bfloat16, torch.float16)
+    plain = x.device.type == "cpu" and x.dtype in dtypes and not torch.is_grad_enabled()
+    return plain and (scores is None or (scores.dtype == x.dtype and scores.shape == x.shape))
+
+
+def run(kernel: Callable[..., bool], x: Tensor, scores: Tensor | None, unit: int, *arguments) -> tuple:
+    """Prune `x` by `scores` (None: its magnitudes) with kernel(scores, x, result, infinity, *arguments).
+
+    The kernel gets the bits of its part of the tensors as integer arrays, a multiple of `unit` elements, and
+    the bits of infinity; it fills `result` and returns whether it met a NaN or an infinity in `x`. Returns
+    the pruned tensor and whether all of `x` is finite.
+    """
+    integer = {4: torch.int32, 2: torch.int16}[x.element_size()]
+    result = torch.empty_like(x, memory_format=torch.contiguous_format)
+    arrays = [
+        tensor.contiguous().view(integer).reshape(-1).numpy()
+        for tensor in (x if scores is None else scores, x, result)
+    ]
+    infinity = torch.tensor(torch.inf, dtype=x.dtype).view(integer).numpy()[()]
+    units = x.numel() // unit
+    threads = max(1, min(torch.get_num_threads(), x.numel() // ELEMENTS_PER_THREAD))
+    bounds = [units * part // threads * unit for part in range(threads + 1)]
+
+    def work(start: int, stop: int) -> bool:
+        return kernel(*(array[start:stop] for array in arrays), infinity, *arguments)
+
+    parts = list(zip(bounds, bounds[1:], strict=False))
+    if threads == 1:
+        return result, not work(*parts[0])
+    futures = [_pool(threads).submit(work, *part) for part in parts]
+    return result, not any([future.result() for future in futures])
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="prune")
