@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from actsparse.histograms import BINS, bin_of, edges, measure_histograms, quantile
+from actsparse.thresholds import compute_thresholds, load_thresholds, save_thresholds
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import load_tiny_model, save_tiny_model
-
-from actsparse.histograms import BINS, bin_of, edges, measure_histograms, quantile
-from actsparse.thresholds import compute_thresholds, load_thresholds, save_thresholds
 
 PUBLISHED = Path(__file__).parent.parent / "published"
 

@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from tiny_models import load_tiny_model, save_tiny_model
-
 from actsparse.evaluation.perplexity import measure_perplexity
+from tiny_models import load_tiny_model, save_tiny_model
 
 
 @pytest.fixture(scope="module")

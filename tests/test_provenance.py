@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from actsparse import provenance
 from actsparse.provenance import source_digest
 

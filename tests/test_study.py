@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from actsparse.study import ConfigError, load_study
 
 ROOT = Path(__file__).parent.parent
@@ -187,5 +186,5 @@ def test_same_slug_twice():
             "t-0.5": {"method": "threshold", "sparsity": 0.5},
         },
     )
-    with pytest.raises(ConfigError, match="a second experiment is called 't-0.5'"):
+    with pytest.raises(ConfigError, match=r"a second experiment is called 't-0\.5'"):
         load(config)

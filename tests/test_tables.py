@@ -3,7 +3,6 @@
 import csv
 
 import pytest
-
 from actsparse.files import write_json
 from actsparse.tables import codebooks_table, read_results, results_table, write_table
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         yield temporary
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
-        os.replace(temporary, target)
+        temporary.replace(target)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
@@ -46,7 +45,7 @@ def read_json(source: str | Path) -> Any:
 
 def sha256_of(source: str | Path) -> str:
     """Return the SHA-256 of a file as 64 hex digits."""
-    with open(source, "rb") as stream:
+    with Path(source).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -26,7 +26,7 @@ def read_results(paths: Iterable[str | Path]) -> dict[tuple[str, str], dict[str,
 def results_table(results: dict[tuple[str, str], dict[str, dict]], tasks: Iterable[str]) -> pd.DataFrame:
     """Return one row per (model, experiment): perplexity, accuracy per task, sparsity, layers, minutes.
 
-    Realised sparsity is that of the perplexity run where there is one. A perplexity that is not finite is NaN.
+    Realised sparsity is that of the perplexity run where there is one; a perplexity that is not finite is NaN.
     """
     rows = []
     for (model, experiment), records in results.items():

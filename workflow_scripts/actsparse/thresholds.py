@@ -29,7 +29,7 @@ def save_thresholds(thresholds: Thresholds, target: str | Path) -> None:
 
 
 def load_thresholds(source: str | Path) -> Thresholds:
-    """Read thresholds, our own or published ones. Raises ValueError naming the file when they are malformed."""
+    """Read thresholds, ours or published ones. Raises ValueError naming the file when they are malformed."""
     thresholds = read_json(source)
     try:
         return {

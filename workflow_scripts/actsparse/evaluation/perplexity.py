@@ -33,7 +33,7 @@ def measure_perplexity(model: nn.Module, windows: Tensor) -> dict[str, float | i
 
 @torch.inference_mode()
 def window_nll(model: nn.Module, window: Tensor) -> float:
-    """Return the mean negative log-likelihood of a window's tokens after the first; `window` is int (length)."""
+    """Return the mean negative log-likelihood of the tokens of `window`, int (length), after its first."""
     ids = window.long().to(model.device)
     logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
     total = torch.zeros((), dtype=torch.float64, device=logits.device)

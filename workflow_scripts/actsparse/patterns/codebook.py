@@ -15,7 +15,7 @@ from actsparse.thresholds import Thresholds
 
 @dataclass
 class CodebookPattern:
-    """mask = m and c_k: m is where the score reaches the site's threshold, c_k the centroid that covers m best.
+    """mask = m and c_k; m: scores that reach the site's threshold, c_k: the centroid that covers m best.
 
     The assignment is the oracle's, from the token's true pattern. While masks are made, recall and precision
     of the centroids, and the recall of the trivial codebook (one centroid per layer), are counted.
@@ -54,7 +54,7 @@ class CodebookPattern:
         return (active & chosen).reshape(scores.shape)
 
     def measured(self) -> dict[str, dict]:
-        """Return {"coverage": {projection: {"recall", "precision", "baseline_recall"}}} of all masks so far."""
+        """Return {"coverage": {projection: {"recall", "precision", "baseline_recall"}}} of all masks."""
         coverage = {}
         for projection, counts in self.counts.items():
             covered, active, ones, baseline = counts.tolist()

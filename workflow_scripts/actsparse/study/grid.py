@@ -71,8 +71,9 @@ def expand(experiments: dict[str, dict], methods: dict[str, dict]) -> dict[str, 
     for name, raw in experiments.items():
         spec = {"method": "dense", **raw}
         if spec["method"] not in methods:
+            allowed = ", ".join(methods)
             raise ConfigError(
-                f"experiments.{name}.method: {spec['method']!r} is not allowed (allowed: {', '.join(methods)})"
+                f"experiments.{name}.method: {spec['method']!r} is not allowed (allowed: {allowed})"
             )
         varied = [key for key, value in spec.items() if isinstance(value, list) and key not in ALWAYS_LISTS]
         for key in varied:
