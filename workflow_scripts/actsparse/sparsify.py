@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Scorer(Protocol):
-    """Ranks elements. `reads_site` tells whether scores depend on more than `x`."""
+    """Ranks elements. `reads_site` tells whether scores differ between layers that share one input."""
 
     reads_site: bool
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from actsparse.codebooks.assign import assign
-from actsparse.codebooks.update import add_to_sums, top_entries
+from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
 from actsparse.packing import count_active, unpack
 
 SEEDING_BYTES = 2**26  # of unpacked seeds while they are completed
@@ -68,7 +68,7 @@ def _totals(patterns: Iterable[Tensor], width: int) -> tuple[Tensor, Tensor]:
     frequency, active = None, []
     for block in patterns:
         if frequency is None:
-            frequency = torch.zeros(1, width, dtype=torch.int32, device=block.device)
+            frequency = no_sums(1, width, block.device)
         add_to_sums(frequency, block, torch.zeros(len(block), dtype=torch.int64, device=block.device))
         active.append(count_active(block))
     if frequency is None:
@@ -80,7 +80,7 @@ def _assign_all(
     patterns: Iterable[Tensor], centroids: Tensor, width: int
 ) -> tuple[int, Tensor, Tensor, Tensor]:
     """Return the objective, the sums (K, D) and sizes (K,) of the clusters, and each pattern's overlap."""
-    sums = torch.zeros(len(centroids), width, dtype=torch.int32, device=centroids.device)
+    sums = no_sums(len(centroids), width, centroids.device)
     sizes = torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)
     overlaps = []
     for block in patterns:

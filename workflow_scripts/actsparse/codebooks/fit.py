@@ -7,7 +7,7 @@ from torch import Tensor
 
 from actsparse.codebooks import SCOPES, algorithm_named
 from actsparse.codebooks.codebook import Codebook, ones_in_centroid
-from actsparse.codebooks.update import add_to_sums, top_entries
+from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
 from actsparse.pattern_store import PatternStore
 
 BLOCK_BYTES = 2**26
@@ -104,7 +104,7 @@ def fitting_tokens(store: PatternStore, patterns: int) -> int:
 
 def single_centroids(store: PatternStore, projection: str, ones: int, tokens: int | None = None) -> Tensor:
     """Return each layer's `ones` neurons most active in `tokens` evenly spaced tokens, uint8 (layers, B)."""
-    sums = torch.zeros(store.layers, store.widths[projection], dtype=torch.int32)
+    sums = no_sums(store.layers, store.widths[projection], torch.device("cpu"))
     for block, layer in store.blocks(projection, tokens=tokens):
         add_to_sums(sums, block, torch.full((len(block),), layer))
     return top_entries(sums, ones)

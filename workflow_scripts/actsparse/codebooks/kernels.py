@@ -173,6 +173,22 @@ def _add_bits(context, counters, bits):
     return types.void(counters, bits), generate
 
 
+@_compiled("void(int64[::1], int64[::1], int64[::1])")
+def group_members(index, starts, order):
+    """List the members of each cluster: cluster k's are order[starts[k]:starts[k + 1]], in their order.
+
+    index (n,), order (n,), starts (K + 1,), zero when called.
+    """
+    for i in range(len(index)):
+        starts[index[i] + 1] += 1
+    for k in range(1, len(starts)):
+        starts[k] += starts[k - 1]
+    following = starts.copy()
+    for i in range(len(index)):
+        order[following[index[i]]] = i
+        following[index[i]] += 1
+
+
 @_compiled("void(int64[:, ::1], int64[::1], int64[::1], int64, int64, int32[:, ::1])")
 def add_members(rows, order, starts, first, last, sums):
     """Add to sums[k] (D,) the bits of rows[order[starts[k]:starts[k + 1]]], for first <= k < last."""

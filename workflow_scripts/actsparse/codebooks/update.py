@@ -1,5 +1,6 @@
 """The centroids of given members: sums of packed patterns, and the most active neurons of each sum."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -7,6 +8,14 @@ from actsparse.codebooks.assign import as_words, kernels
 from actsparse.packing import pack, unpack
 
 UNPACKED_BYTES = 2**26  # of a block's unpacked patterns in the plain paths
+
+
+def no_sums(clusters: int, width: int, device: torch.device) -> Tensor:
+    """Return zeros, int32 (clusters, width), to add to."""
+    if device.type != "cpu":
+        return torch.zeros(clusters, width, dtype=torch.int32, device=device)
+    # torch.zeros would wake torch's threads, which then spin on the cores that the kernels are about to use.
+    return torch.from_numpy(np.zeros((clusters, width), np.int32))
 
 
 def add_to_sums(sums: Tensor, patterns: Tensor, index: Tensor) -> None:
@@ -19,12 +28,11 @@ def add_to_sums(sums: Tensor, patterns: Tensor, index: Tensor) -> None:
     """
     if sums.device.type != "cpu" or not (compiled := kernels()):
         return add_to_sums_plain(sums, patterns, index)
-    rows, order = as_words(patterns).numpy(), index.argsort(stable=True).numpy()
-    starts = torch.zeros(len(sums) + 1, dtype=torch.int64)
-    starts[1:] = index.bincount(minlength=len(sums)).cumsum(0)
+    rows, starts, order = as_words(patterns).numpy(), np.zeros(len(sums) + 1, int), np.empty(len(index), int)
+    compiled.group_members(index.numpy(), starts, order)
 
     def work(first: int, last: int) -> None:
-        compiled.add_members(rows, order, starts.numpy(), first, last, sums.numpy())
+        compiled.add_members(rows, order, starts, first, last, sums.numpy())
 
     entries = sums.shape[1] * (1 + len(patterns) // (8 * len(sums)))
     compiled.in_threads(work, len(sums), max(1, compiled.THREAD_ENTRIES // entries))

@@ -1,8 +1,9 @@
-"""How the CPU kernels of patterns are run: on raw memory, by several threads, with a report of NaN or infinity."""
+"""How the CPU kernels of patterns are run: on bits, by several threads, with a report of NaN or infinity."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def run(kernel: Callable[..., bool], x: Tensor, scores: Tensor | None, unit: int
     def work(start: int, stop: int) -> bool:
         return kernel(*(array[start:stop] for array in arrays), infinity, *arguments)
 
-    parts = list(zip(bounds, bounds[1:], strict=False))
+    parts = list(pairwise(bounds))
     if threads == 1:
         return result, not work(*parts[0])
     futures = [_pool(threads).submit(work, *part) for part in parts]
