@@ -114,10 +114,13 @@ def compare(rows: int, width: int, clusters: int) -> dict[str, float | None]:
     ours, operations = times["our step"], 2e-9 * rows * width * clusters
     print(f"{rows} patterns of {width} neurons, {clusters} centroids, {torch.get_num_threads()} threads")
     table = [
-        [name] + (["not installed"] if took is None else [1e3 * took, took / ours, operations / took])
+        [name, "not installed"]
+        if took is None
+        else [name, f"{1e3 * took:.1f}", f"{took / ours:.2f}", f"{operations / took:.0f}"]
         for name, took in times.items()
     ]
-    print(tabulate(table, ["", "ms", "of our step", "Gop/s"], floatfmt=("", ".2f", ".2f", ".0f")))
+    headers = ["", "ms", "over our step", "Gop/s"]
+    print(tabulate(table, headers, disable_numparse=True, colalign=("left", "right", "right", "right")))
 
     def ratio(name: str) -> float | None:
         return None if times[name] is None else times[name] / ours

@@ -1,5 +1,6 @@
 """Codebooks: exact, never worse from step to step, the same for any blocks and threads."""
 
+import os
 import subprocess
 import sys
 
@@ -324,6 +325,7 @@ def test_the_script_fits_every_projection(tmp_path, store):
 
 def test_the_registry_resolves_without_torch():
     code = "import sys, actsparse.codebooks as c; assert 'torch' not in sys.modules; print(*c.ALGORITHMS)"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, env=environment)
     assert printed.split() == list(ALGORITHMS)
     assert algorithm_named("coverage") is Coverage
