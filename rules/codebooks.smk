@@ -17,6 +17,7 @@ rule fit_codebook:
         mem_mb=4000,
         runtime=240,
         gpu=GPUS,
+        jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
         spec=lambda w: (
             {

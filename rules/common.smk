@@ -22,9 +22,16 @@ RESULTS = f"results/{STUDY.name}"
 FFN = ["gate_proj", "up_proj", "down_proj"]
 HUB_LOCK = "hub.lock.json"
 
-# At most four jobs compute at a time on one machine: each holds a model in memory.
-COMPUTE_THREADS = max(1, (workflow.cores or 1) // 4)
-GPUS = 0 if CONFIG["device"] == "cpu" else 1
+GPUS = 0 if CONFIG["device"] == "cpu" else CONFIG["gpus_per_job"]
+
+# How many GPUs there are is the profile's word; how many jobs share one, the config's.
+GPU_PLACES = 0
+if "gpu" in workflow.global_resources:
+    GPU_PLACES = workflow.global_resources["gpu"].value * CONFIG["jobs_per_gpu"]
+    workflow.register_resource("gpu", GPU_PLACES)
+
+# At most four jobs, or one on each GPU, compute at a time on one machine: each holds a model in memory.
+COMPUTE_THREADS = max(1, (workflow.cores or 1) // max(4, GPU_PLACES))
 
 
 wildcard_constraints:
@@ -37,7 +44,6 @@ wildcard_constraints:
     sparsity=r"[0-9.e-]+",
     codebook="|".join(map(re.escape, STUDY.codebooks)) or "none",
     experiment="|".join(map(re.escape, STUDY.experiments)),
-    table="results|codebooks",
 
 
 def wheel_of(entry):

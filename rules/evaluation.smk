@@ -19,6 +19,7 @@ rule evaluate_perplexity:
         mem_mb=4000,
         runtime=240,
         gpu=GPUS,
+        jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
         experiment=experiment_params,
         code=lambda w: digest("evaluate_perplexity.py", *STUDY.experiments[w.experiment].modules),
@@ -46,6 +47,7 @@ rule evaluate_zero_shot:
         mem_mb=4000,
         runtime=480,
         gpu=GPUS,
+        jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
         experiment=experiment_params,
         zero_shot={key: value for key, value in CONFIG.get("zero_shot", {}).items() if key != "tasks"}

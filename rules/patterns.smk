@@ -19,6 +19,7 @@ rule extract_patterns:
         mem_mb=4000,
         runtime=120,
         gpu=GPUS,
+        jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
         projections=FFN,
         loading=loading,

@@ -18,6 +18,7 @@ rule measure_histograms:
         mem_mb=4000,
         runtime=120,
         gpu=GPUS,
+        jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
         projections=FFN,
         loading=loading,

@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
-from actsparse.devices import use_threads
-from actsparse.evaluation.record import evaluate
-from actsparse.evaluation.zero_shot import measure_zero_shot
+from actsparse.leases import leased_devices
 from actsparse.logs import log_to
-from actsparse.models import load_tokenizer
 
 if "snakemake" in globals():
-    with log_to(snakemake.log[0]):
+    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
+    with log_to(snakemake.log[0]), gpus:
+        # Imported here, because torch must not be before the job has its GPU.
+        from actsparse.devices import use_threads
+        from actsparse.evaluation.record import evaluate
+        from actsparse.evaluation.zero_shot import measure_zero_shot
+        from actsparse.models import load_tokenizer
+
         use_threads(snakemake.threads)
         tasks = [Path(folder) for folder in snakemake.input.tasks]
         experiment = snakemake.params.experiment

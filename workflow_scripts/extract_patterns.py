@@ -2,15 +2,9 @@
 
 from pathlib import Path
 
-from actsparse.devices import pick_device, use_threads
-from actsparse.extraction import extract_patterns
 from actsparse.files import atomic_path, read_json, sha256_of
+from actsparse.leases import leased_devices
 from actsparse.logs import log_to, progress
-from actsparse.models import load_model
-from actsparse.pattern_store import PatternWriter
-from actsparse.sites import find_sites
-from actsparse.thresholds import load_thresholds
-from actsparse.windows import load_windows
 
 
 def extract(
@@ -23,8 +17,19 @@ def extract(
     dtype: str,
     trust_remote_code: bool,
     device: str,
+    threads: int,
 ) -> None:
     """Write the pattern store of `projections` to the folder `output`."""
+    # Imported here, because torch must not be before the job has its GPU.
+    from actsparse.devices import pick_device, use_threads
+    from actsparse.extraction import extract_patterns
+    from actsparse.models import load_model
+    from actsparse.pattern_store import PatternWriter
+    from actsparse.sites import find_sites
+    from actsparse.thresholds import load_thresholds
+    from actsparse.windows import load_windows
+
+    use_threads(threads)
     loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
     tokens, _ = load_windows(windows)
     every = load_thresholds(thresholds)
@@ -42,13 +47,14 @@ def extract(
 
 
 if "snakemake" in globals():
-    with log_to(snakemake.log[0]):
-        use_threads(snakemake.threads)
+    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
+    with log_to(snakemake.log[0]), gpus:
         extract(
             snakemake.input.model,
             snakemake.input.windows,
             snakemake.input.thresholds,
             snakemake.params.projections,
             output=snakemake.output[0],
+            threads=snakemake.threads,
             **snakemake.params.loading,
         )

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-from actsparse.codebooks.codebook import save_codebooks
-from actsparse.codebooks.fit import fit_codebook, fitting_tokens
-from actsparse.devices import use_threads
 from actsparse.files import digest_of
+from actsparse.leases import leased_devices
 from actsparse.logs import log_to, progress
-from actsparse.pattern_store import PatternStore
 
 
 def fit(
@@ -21,11 +18,19 @@ def fit(
     seed: int,
     *,
     output: str | Path,
+    threads: int,
 ) -> None:
     """Fit the codebooks of all projections in a pattern store and write them to one file.
 
     The arguments are those of `actsparse.codebooks.fit.fit_codebook`.
     """
+    # Imported here, because torch must not be before the job has its GPU.
+    from actsparse.codebooks.codebook import save_codebooks
+    from actsparse.codebooks.fit import fit_codebook, fitting_tokens
+    from actsparse.devices import use_threads
+    from actsparse.pattern_store import PatternStore
+
+    use_threads(threads)
     store = PatternStore(patterns_folder)
     spec = {
         "clusters": clusters,
@@ -48,6 +53,11 @@ def fit(
 
 
 if "snakemake" in globals():
-    with log_to(snakemake.log[0]):
-        use_threads(snakemake.threads)
-        fit(snakemake.input.patterns, output=snakemake.output[0], **snakemake.params.spec)
+    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
+    with log_to(snakemake.log[0]), gpus:
+        fit(
+            snakemake.input.patterns,
+            output=snakemake.output[0],
+            threads=snakemake.threads,
+            **snakemake.params.spec,
+        )

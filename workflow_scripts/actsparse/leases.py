@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 # One folder for all users and studies of a machine; TMPDIR may differ from job to job.
 FOLDER = Path("/tmp/actsparse-leases")
@@ -21,9 +22,9 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def visible_devices() -> list[str]:
-    """Return the GPUs this process may use, as CUDA_VISIBLE_DEVICES names them.
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
 
-    A variable set before (by a scheduler or the user) is taken as it is, else every GPU that nvidia-smi lists.
+    If that variable is set (by a scheduler or the user), it is the answer; else all that nvidia-smi lists.
     """
     if VISIBLE in os.environ:
         return [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip()]
@@ -35,19 +36,18 @@ def visible_devices() -> list[str]:
 
 @contextmanager
 def leased_devices(count: int, jobs_per_gpu: int = 1, folder: Path = FOLDER) -> Iterator[list[str]]:
-    """Wait for `count` free GPUs, make them the only visible ones, and hold them inside the `with` block.
+    """Wait for `count` free GPUs, and make them the only visible ones inside the `with` block.
 
-    At most `jobs_per_gpu` jobs hold the same GPU. Where no GPU is visible, or `count` is 0, nothing is taken,
-    no GPU is visible, and [] is returned. Raises ValueError when fewer than `count` are visible.
+    At most `jobs_per_gpu` jobs hold the same GPU. Where `count` is 0 or no GPU is visible, nothing is taken
+    and [] is returned; the job then computes on the CPU. Raises ValueError when some GPUs are visible, but
+    fewer than `count`.
     """
     devices = visible_devices() if count else []
-    if devices and len(devices) < count:
-        raise ValueError(f"the job needs {count} GPUs, but sees {len(devices)} (see gpus_per_job)")
-    # Numbers under SLURM may count the devices of that job only: 0 is another device in the next job.
-    scope = "job-" + os.environ["SLURM_JOB_ID"] if "SLURM_JOB_ID" in os.environ else "machine"
+    if 0 < len(devices) < count:
+        raise ValueError(f"the job needs {count} GPUs (gpus_per_job), but only {len(devices)} are visible")
+    before = os.environ.get(VISIBLE)
     with ExitStack() as held:
-        leased = _wait_for(devices, count, jobs_per_gpu, _shared_folder(folder) / scope, held) if devices else []
-        before = os.environ.get(VISIBLE)
+        leased = _wait_for(devices, count, jobs_per_gpu, folder, held) if devices else []
         os.environ[VISIBLE] = ",".join(leased)
         try:
             yield leased
@@ -57,18 +57,51 @@ def leased_devices(count: int, jobs_per_gpu: int = 1, folder: Path = FOLDER) -> 
                 os.environ[VISIBLE] = before
 
 
-def _wait_for(devices: list[str], count: int, jobs_per_gpu: int, prefix: Path, held: ExitStack) -> list[str]:
-    waiting = False
+def _wait_for(devices: list[str], count: int, jobs_per_gpu: int, folder: Path, held: ExitStack) -> list[str]:
+    """Lock `count` of the devices until `held` is closed, as soon as so many are free at once."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o1777)  # as /tmp: other users' jobs take their leases here, too
+    # SLURM may count the devices of each of its jobs from 0, so their numbers mean nothing outside the job.
+    scope = f"slurm-{os.environ['SLURM_JOB_ID']}" if "SLURM_JOB_ID" in os.environ else "machine"
+    told = False
     while True:
-        # One job chooses at a time, so that two that need several devices cannot each hold half of them.
-        with ExitStack() as choice:
-            _lock(Path(f"{prefix}.choosing"), choice, wait=True)
-            taken = _take(devices, count, jobs_per_gpu, prefix, choice)
-            if len(taken) == count:
-                held.enter_context(choice.pop_all())
-                _unlock_choosing(held)
-                return taken
-        if not waiting:
-            print(f"waiting for {count} of the GPUs {', '.join(devices)}", flush=True)
-            waiting = True
-        time.sleep(random.uniform(0.2, 0.6))
+        # One job chooses at a time; otherwise two that need several devices could each hold half of them.
+        with _locked(folder / f"{scope}.choosing", wait=True):
+            chosen = _choose(devices, count, jobs_per_gpu, folder / scope)
+        if chosen is not None:
+            for lock in chosen.values():
+                held.enter_context(lock)
+            return list(chosen)
+        if not told:
+            print(f"waiting for {count} of the GPUs {', '.join(devices)} to become free", flush=True)
+            told = True
+        time.sleep(random.uniform(0.1, 0.3))
+
+
+def _choose(devices: list[str], count: int, jobs_per_gpu: int, prefix: Path) -> dict[str, IO] | None:
+    """Return the locks of `count` devices, the least used ones first; None when fewer are free."""
+    chosen: dict[str, IO] = {}
+    for place in range(jobs_per_gpu):
+        for device in devices:
+            if device not in chosen and len(chosen) < count:
+                lock = _locked(Path(f"{prefix}.gpu-{device.replace('/', '_')}.{place}"), wait=False)
+                if lock is not None:
+                    chosen[device] = lock
+    if len(chosen) == count:
+        return chosen
+    for lock in chosen.values():
+        lock.close()
+    return None
+
+
+def _locked(path: Path, wait: bool) -> IO | None:
+    """Return the open file at `path`, locked until it is closed; None when another process has it."""
+    # Opened for reading, which flock is content with: the file may be another user's.
+    lock = path.open() if path.exists() else os.fdopen(os.open(path, os.O_RDONLY | os.O_CREAT, 0o644))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock

@@ -14,17 +14,21 @@ def load_model(
 ) -> PreTrainedModel:
     """Return the model of a manifest in `dtype`, in evaluation mode on `device`.
 
-    Only safetensors are read. Raises ValueError when a file of the manifest is missing or has another size.
+    A device without an index ("cuda") stands for all visible GPUs: with several, accelerate spreads the
+    layers over them. Only safetensors are read. Raises ValueError when a file of the manifest is missing or
+    has another size.
     """
     folder = verify_model(manifest)["path"]
+    spread = device.type == "cuda" and device.index is None and torch.cuda.device_count() > 1
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=getattr(torch, dtype),
         local_files_only=True,
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
+        device_map="balanced" if spread else device,
     )
-    return model.eval().requires_grad_(False).to(device)
+    return model.eval().requires_grad_(False)
 
 
 def load_tokenizer(manifest: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

@@ -17,11 +17,11 @@ def source_digest(script: str | Path, modules: Iterable[str] = ()) -> str:
 
     `modules` adds library modules ("actsparse.patterns.n_of_m") that are imported by name at run time.
     Comments, docstrings and layout do not count, so a job is not run again for an edit that cannot change
-    its result. Nor do imports inside functions (name them in `modules` where a job uses them) and package
-    files (__init__.py), which hold registries: a new method must not rerun the old ones.
+    its result. Nor do imports inside functions of the library (name them in `modules` where a job uses them)
+    and package files (__init__.py), which hold registries: a new method must not rerun the old ones.
     """
-    pending = [Path(script), *filter(None, map(_module_file, modules))]
-    reached: set[Path] = set()
+    pending = [*_imports(Path(script), nested=True), *filter(None, map(_module_file, modules))]
+    reached: set[Path] = {Path(script)}
     while pending:
         path = pending.pop()
         if path not in reached:
@@ -62,9 +62,10 @@ def _module_file(module: str) -> Path | None:
 
 
 @cache
-def _imports(path: Path) -> frozenset[Path]:
+def _imports(path: Path, nested: bool = False) -> frozenset[Path]:
     modules = set()
-    for node in ast.parse(path.read_text()).body:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree) if nested else tree.body:
         if isinstance(node, ast.Import):
             modules.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
