@@ -1,12 +1,14 @@
 """From an experiment of the config to the scheme that is applied to the model."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from actsparse.mitigations import MITIGATIONS
 from actsparse.patterns import PATTERNS, parse_pattern
+from actsparse.per_site import load_per_site
 from actsparse.registry import resolve
-from actsparse.scorers import SCORERS
+from actsparse.scorers import SCORERS, SCORERS_WITH_PRUNED_WEIGHTS
 from actsparse.sparsify import Pattern, Scheme
 
 SIDES = {
@@ -18,21 +20,48 @@ SIDES = {
 
 
 def build_scheme(
-    method: str, params: dict[str, Any], thresholds: Path | None, codebook: Path | None
+    method: str,
+    params: dict[str, Any],
+    thresholds: Path | None,
+    codebook: Path | None,
+    statistics: Path | None = None,
+    parameters: Path | None = None,
 ) -> Scheme | None:
     """Return the Scheme of an experiment; None, which leaves the model dense, for method `dense`.
 
-    `params` are the experiment's, defaults filled in; `thresholds` and `codebook` are the files it needs.
+    `params` are the experiment's, defaults filled in. The files are those it needs: calibration `statistics`
+    and trained `parameters` (or pruned weights) are tables by site. Scorers and mitigations are given those
+    of these and of `as_published`, `seed` and `rank` that they have fields for.
     """
     if method == "dense":
         return None
+    scorer, mitigation = params.get("scorer", "magnitude"), params.get("mitigation", "none")
+    as_published = bool(params.get("as_published", False))
+    options = {key: params[key] for key in ("seed", "rank") if params.get(key) is not None}
+    options["as_published"] = as_published
+    if statistics is not None:
+        options["statistics"] = load_per_site(statistics)
+    if parameters is not None:
+        options["parameters"] = load_per_site(parameters)
+    if scorer in SCORERS_WITH_PRUNED_WEIGHTS:
+        mitigation = "stored_weights"
+        pattern = resolve(PATTERNS, "full", "pattern")()
+    else:
+        pattern = _pattern(method, params, thresholds, codebook)
     return Scheme(
-        side=SIDES[method],
+        side=params.get("side", SIDES[method]),
         projections=tuple(params["projections"]),
-        scorer=resolve(SCORERS, params.get("scorer", "magnitude"), "scorer")(),
-        pattern=_pattern(method, params, thresholds, codebook),
-        mitigation=resolve(MITIGATIONS, params.get("mitigation", "none"), "mitigation")(),
+        scorer=_with_options(resolve(SCORERS, scorer, "scorer"), options),
+        pattern=pattern,
+        mitigation=_with_options(resolve(MITIGATIONS, mitigation, "mitigation"), options),
+        layers=params.get("layers"),
+        drops_bias=as_published and method == "prune_activations",
     )
+
+
+def _with_options(family: type, options: dict[str, Any]) -> Any:
+    known = {field.name for field in fields(family)}
+    return family(**{key: value for key, value in options.items() if key in known})
 
 
 def _pattern(method: str, params: dict[str, Any], thresholds: Path | None, codebook: Path | None) -> Pattern:

@@ -216,6 +216,7 @@ def _prune_weights(scheme: Scheme, applied: Applied, undo: list) -> None:
         dense = weight.data
         undo.append(lambda weight=weight, dense=dense: setattr(weight, "data", dense))
         pruned = prune(site.weight, site, scheme)
+        pruned.kept = pruned.values.count_nonzero()
         applied.count(site, pruned, pruned.values.numel())
         if site.rows is None:
             weight.data = pruned.values

@@ -9,7 +9,7 @@ from actsparse.sites import Site
 
 @dataclass
 class Cats:
-    """Scores of the gate's output y are abs(act(y)), act being the feed-forward network's activation function.
+    """Scores of the gate's output y are abs(act(y)), act the feed-forward network's activation function.
 
     Zeroing y where they are low zeroes act(y) for SiLU and GELU, and with it the product with up's output.
     """
@@ -21,5 +21,7 @@ class Cats:
         block = site.block
         act = getattr(block, "act_fn", None) or getattr(block, "activation_fn", None)
         if act is None:
-            raise ValueError(f"{site.name}: {type(block).__name__} has no activation function, scorer cats needs it")
+            raise ValueError(
+                f"{site.name}: {type(block).__name__} has no activation function, scorer cats needs it"
+            )
         return act(x).abs()

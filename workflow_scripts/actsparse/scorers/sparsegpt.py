@@ -1,4 +1,4 @@
-"""SparseGPT's weights at evaluation: the scorer that recognises what survived."""
+"""SparseGPT (arXiv 2301.00774) at evaluation: weights that were pruned and updated beforehand."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from actsparse.scorers.magnitude import Magnitude
 
 @dataclass
 class SparseGPT(Magnitude):
-    """Magnitude of the weights that `actsparse.sparsegpt` has pruned and updated.
+    """Scores do not matter: the stored weights replace the dense ones and all of them are kept.
 
-    SparseGPT cannot be a score and a mask alone, for each choice changes the weights that later choices see.
-    Its weights are computed once; the mitigation `stored_weights` puts them in place, and the pattern, which
-    finds the zeros to be the smallest, confirms that they follow it.
+    SparseGPT cannot be a score and a mask alone, for each choice changes the weights that later choices see
+    (`actsparse.sparsegpt`). So its weights are computed once, by a job of their own, and used with the
+    pattern `full` and the mitigation `stored_weights`.
     """

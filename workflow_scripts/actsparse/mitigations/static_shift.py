@@ -1,0 +1,24 @@
+"""Static shift (arXiv 2509.22166): the centre is known from calibration."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from actsparse.mitigations.none import NoMitigation
+from actsparse.per_site import PerSite, of_site
+from actsparse.sites import Site
+
+
+@dataclass
+class StaticShift(NoMitigation):
+    """The layer gets prune(x - eta) + eta, eta the mean of each input channel over calibration tokens."""
+
+    statistics: PerSite
+
+    def prepare(self, x: Tensor, site: Site) -> Tensor:
+        """Return x - eta."""
+        return x - of_site(self.statistics, site, "mean", like=x)
+
+    def restore(self, kept: Tensor, x: Tensor, site: Site) -> Tensor:
+        """Return kept + eta."""
+        return kept + of_site(self.statistics, site, "mean", like=x)
