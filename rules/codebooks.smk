@@ -28,7 +28,9 @@ rule fit_codebook:
             | {"seed": CONFIG["seed"]}
         ),
         code=lambda w: digest(
-            "fit_codebook.py", ALGORITHMS[STUDY.codebooks[w.codebook]["algorithm"]].split(":")[0]
+            "fit_codebook.py",
+            "actsparse.codebooks.kernels",
+            ALGORITHMS[STUDY.codebooks[w.codebook]["algorithm"]].split(":")[0],
         ),
     message:
         "Fitting codebook {wildcards.codebook} of {wildcards.model}"

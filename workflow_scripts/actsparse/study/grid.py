@@ -23,7 +23,11 @@ SLUG_LABELS = {
     "centroid_sparsity": "s",
 }
 ALWAYS_LISTS = {"projections"}
-CODEBOOK_MODULES = ["actsparse.thresholds", "actsparse.codebooks.codebook"]
+# The kernels are imported inside a function, where numba may be missing.
+CODEBOOK_MODULES = [
+    f"actsparse.{module}"
+    for module in ("thresholds", "codebooks.codebook", "codebooks.assign", "codebooks.kernels")
+]
 
 
 @dataclass(frozen=True)
