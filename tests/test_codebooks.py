@@ -14,7 +14,7 @@ from actsparse.codebooks.coverage import Coverage
 from actsparse.codebooks.fit import PatternStream, fit_codebook, single_centroids
 from actsparse.codebooks.quality import measure
 from actsparse.codebooks.update import add_to_sums, add_to_sums_plain, top_entries, top_entries_plain
-from actsparse.packing import count_active, pack, unpack
+from actsparse.packing import count_active, pack, pack_planes, unpack, unpack_planes
 from actsparse.pattern_store import PatternStore, PatternWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +62,28 @@ def test_fast_paths_equal_plain_paths(problem):
     assert torch.equal(sums, plain_sums)
     for ones in {0, 1, width // 2, width}:
         assert torch.equal(top_entries(sums, ones), top_entries_plain(sums, ones))
+
+
+@given(problems, st.integers(1, 9))
+def test_bit_planes_are_integer_weights(problem, bits):
+    width, rows, clusters = problem["width"], problem["rows"], problem["clusters"]
+    weights = torch.randint(
+        2**bits, (rows, width), generator=torch.Generator().manual_seed(problem["seed"]), dtype=torch.int64
+    )
+    planes = pack_planes(weights, bits)
+    assert planes.shape == (rows, bits, (width + 7) // 8)
+    assert torch.equal(unpack_planes(planes, width, torch.int64), weights)
+    masks = random_masks(clusters, width, problem["seed"] + 1)
+    best = (weights @ masks.long().T).max(1).values
+    for method in (assign, assign_plain):
+        index, overlap = method(planes, pack(masks), width)
+        assert torch.equal(overlap, best)
+        assert torch.equal(index, assign_plain(planes, pack(masks), width)[0])
+    expected = torch.zeros(clusters, width, dtype=torch.int64).index_add_(0, index, weights)
+    for method in (add_to_sums, add_to_sums_plain):
+        sums = torch.zeros(clusters, width, dtype=torch.int32)
+        method(sums, planes, index)
+        assert torch.equal(sums.long(), expected)
 
 
 @given(st.integers(1, 70), st.integers(0, 99), st.sampled_from([3, 1000, 2**31 - 1]))
@@ -316,7 +338,7 @@ def test_files_round_trip_and_broken_ones_are_refused(tmp_path, store):
 def test_the_script_fits_every_projection(tmp_path, store):
     fit = __import__("fit_codebook").fit
     for name in ("one", "two"):
-        fit(store.folder, scope="pooled", patterns=90, output=tmp_path / name, **FIT)
+        fit(store.folder, scope="pooled", patterns=90, output=tmp_path / name, threads=1, **FIT)
     codebooks, spec = load_codebooks(tmp_path / "one")
     assert set(codebooks) == set(WIDTHS)
     assert spec["fitted_patterns"] == 90 and spec["scope"] == "pooled"

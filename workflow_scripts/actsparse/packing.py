@@ -1,4 +1,4 @@
-"""Eight neurons a byte: activation patterns and centroids as packed bits."""
+"""Eight neurons a byte: activation patterns and centroids as packed bits, small weights as bit planes."""
 
 from functools import cache
 
@@ -42,6 +42,22 @@ def unpack(packed: Tensor, width: int, dtype: torch.dtype = torch.bool) -> Tenso
     bits = _bits_of_bytes(packed.device).index_select(0, packed.reshape(-1).int())
     whole = bits.view(torch.bool).reshape(*packed.shape[:-1], 8 * packed.shape[-1])
     return whole[..., :width].to(dtype)
+
+
+def pack_planes(numbers: Tensor, bits: int) -> Tensor:
+    """Pack integers (n, D), 0 <= number < 2^bits, into bit planes uint8 (n, bits, ceil(D / 8)).
+
+    The first plane holds the highest bits. Higher bits than `bits` are lost.
+    """
+    return torch.stack([pack((numbers >> bit & 1).bool()) for bit in reversed(range(bits))], 1)
+
+
+def unpack_planes(planes: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+    """Unpack what `pack_planes` packed into numbers of `dtype`, shape (n, width)."""
+    numbers = unpack(planes[:, 0], width, dtype)
+    for plane in planes.unbind(1)[1:]:
+        numbers = numbers.mul_(2).add_(unpack(plane, width, dtype))
+    return numbers
 
 
 def count_active(packed: Tensor) -> Tensor:

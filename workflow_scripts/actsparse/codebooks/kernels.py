@@ -52,18 +52,19 @@ def _compiled(signature: str) -> Callable:
 
 
 @intrinsic
-def _count_tile(context, rows, centroids, best, words, rank):
+def _count_tile(context, rows, centroids, best, planes, words, rank):
     """Raise the keys of ROWS patterns by their overlaps with LANES centroids.
 
-    Addresses of int64 rows (ROWS, words), centroids (words, LANES) and best (ROWS, VECTOR). A key is the
-    overlap in its high half and, in its low half, `rank` (of the first centroid) less the centroid's lane:
-    the largest key is the largest overlap, the first centroid among equals.
+    Addresses of int64 rows (ROWS, planes, words), centroids (words, LANES) and best (ROWS, VECTOR). An
+    overlap is the sum over planes, the first of which counts most, of 2^(planes - 1 - plane) times the
+    shared bits. A key is the overlap in its high half and, in its low half, `rank` (of the first centroid)
+    less the centroid's lane: the largest key is the largest overlap, the first centroid among equals.
     Written in LLVM's vectors because a loop over one centroid's words ends in a horizontal sum each time,
     which costs as much as the counting; here a lane is a centroid, and nothing is summed across lanes.
     """
 
     def generate(target, builder, signature, arguments):
-        rows, centroids, best, words, rank = arguments
+        rows, centroids, best, planes, words, rank = arguments
         word, vectors = ir.IntType(64), LANES // VECTOR
         vector = ir.VectorType(word, VECTOR)
         count = cgutils.get_or_insert_function(
@@ -87,27 +88,48 @@ def _count_tile(context, rows, centroids, best, words, rank):
         centroid_words = builder.inttoptr(centroids, vector.as_pointer())
         keys = builder.inttoptr(best, vector.as_pointer())
 
-        before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+        places = [(r, v) for r in range(ROWS) for v in range(vectors)]
+        row_length = builder.mul(planes, words)
+        before = builder.block
+        plane_start, loop, plane_end, after = (builder.append_basic_block() for _ in range(4))
+        builder.branch(plane_start)
+
+        builder.position_at_end(plane_start)
+        plane = builder.phi(word)
+        counted_before = {place: builder.phi(vector) for place in places}
+        doubled = {place: builder.shl(counted_before[place], constant([1] * VECTOR)) for place in places}
+        plane_offset = builder.mul(plane, words)
         builder.branch(loop)
+
         builder.position_at_end(loop)
         position = builder.phi(word)
-        overlaps = {(r, v): builder.phi(vector) for r in range(ROWS) for v in range(vectors)}
+        overlaps = {place: builder.phi(vector) for place in places}
         start = builder.mul(position, word(vectors))
         centroid = [load(builder.gep(centroid_words, [builder.add(start, word(v))])) for v in range(vectors)]
+        in_row = builder.add(plane_offset, position)
         counted = {}
         for r in range(ROWS):
-            offset = builder.add(builder.mul(words, word(r)), position)
+            offset = builder.add(builder.mul(row_length, word(r)), in_row)
             row = spread(load(builder.gep(row_words, [offset])))
             for v in range(vectors):
                 common = builder.call(count, [builder.and_(row, centroid[v])])
                 counted[r, v] = builder.add(overlaps[r, v], common)
         following = builder.add(position, word(1))
-        builder.cbranch(builder.icmp_unsigned("<", following, words), loop, after)
-        position.add_incoming(word(0), before)
+        builder.cbranch(builder.icmp_unsigned("<", following, words), loop, plane_end)
+
+        builder.position_at_end(plane_end)
+        next_plane = builder.add(plane, word(1))
+        builder.cbranch(builder.icmp_unsigned("<", next_plane, planes), plane_start, after)
+
+        plane.add_incoming(word(0), before)
+        plane.add_incoming(next_plane, plane_end)
+        position.add_incoming(word(0), plane_start)
         position.add_incoming(following, loop)
-        for place, overlap in overlaps.items():
-            overlap.add_incoming(constant([0] * VECTOR), before)
-            overlap.add_incoming(counted[place], loop)
+        for place in places:
+            counted_before[place].add_incoming(constant([0] * VECTOR), before)
+            counted_before[place].add_incoming(counted[place], plane_end)
+            overlaps[place].add_incoming(doubled[place], plane_start)
+            overlaps[place].add_incoming(counted[place], loop)
 
         builder.position_at_end(after)
         for r in range(ROWS):
@@ -120,17 +142,18 @@ def _count_tile(context, rows, centroids, best, words, rank):
             builder.store(largest, address).align = 8
         return target.get_dummy_value()
 
-    return types.void(rows, centroids, best, words, rank), generate
+    return types.void(rows, centroids, best, planes, words, rank), generate
 
 
-@_compiled("void(int64[:, ::1], int64[:, :, ::1], int64[::1], int64[::1])")
+@_compiled("void(int64[:, :, ::1], int64[:, :, ::1], int64[::1], int64[::1])")
 def nearest(rows, centroids, index, overlap):
     """Write each row's centroid of largest overlap (the first among equals) and that overlap.
 
-    rows (n >= ROWS, words); centroids (groups, words, LANES), zeros behind the last; index, overlap (n,).
+    rows (n >= ROWS, planes, words); centroids (groups, words, LANES), zeros behind the last; index and
+    overlap (n,). An overlap is a sum over planes, as in `_count_tile`, below 2^31.
     """
-    count, words = rows.shape
-    block = max(ROWS, BLOCK_BYTES // (8 * words))
+    count, planes, words = rows.shape
+    block = max(ROWS, BLOCK_BYTES // (8 * planes * words))
     best = np.empty((block + ROWS, VECTOR), np.int64)
     for start in range(0, count, block):
         # The last tile of the last block reaches back over rows already seen; their keys cannot change.
@@ -142,9 +165,10 @@ def nearest(rows, centroids, index, overlap):
             for tile in range(start, stop, ROWS):
                 row = min(tile, stop - ROWS)
                 _count_tile(
-                    rows.ctypes.data + row * words * 8,
+                    rows.ctypes.data + row * planes * words * 8,
                     centroids.ctypes.data + group * words * LANES * 8,
                     best.ctypes.data + (row - start) * VECTOR * 8,
+                    planes,
                     words,
                     rank,
                 )
@@ -189,20 +213,25 @@ def group_members(index, starts, order):
         following[index[i]] += 1
 
 
-@_compiled("void(int64[:, ::1], int64[::1], int64[::1], int64, int64, int32[:, ::1])")
+@_compiled("void(int64[:, :, ::1], int64[::1], int64[::1], int64, int64, int32[:, ::1])")
 def add_members(rows, order, starts, first, last, sums):
-    """Add to sums[k] (D,) the bits of rows[order[starts[k]:starts[k + 1]]], for first <= k < last."""
-    words, width = rows.shape[1], sums.shape[1]
+    """Add to sums[k] (D,) the numbers of rows[order[starts[k]:starts[k + 1]]], for first <= k < last.
+
+    rows (n, planes, words) are numbers by their bits, the highest in the first plane.
+    """
+    planes, words, width = rows.shape[1], rows.shape[2], sums.shape[1]
     counters = np.empty(64 * words, np.uint8)
     for cluster in range(first, last):
         for start in range(starts[cluster], starts[cluster + 1], COUNTER_LIMIT):
-            counters[:] = 0
-            for member in range(start, min(start + COUNTER_LIMIT, starts[cluster + 1])):
-                row = order[member]
-                for w in range(words):
-                    _add_bits(counters.ctypes.data + 64 * w, rows[row, w])
-            for i in range(width):
-                sums[cluster, i] += np.int32(counters[i])
+            stop = min(start + COUNTER_LIMIT, starts[cluster + 1])
+            for plane in range(planes):
+                counters[:] = 0
+                for member in range(start, stop):
+                    row = order[member]
+                    for w in range(words):
+                        _add_bits(counters.ctypes.data + 64 * w, rows[row, plane, w])
+                for i in range(width):
+                    sums[cluster, i] += np.int32(counters[i]) << (planes - 1 - plane)
 
 
 @_compiled("void(int32[:, ::1], int64, int64, int64, uint8[:, ::1])")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from actsparse.codebooks.assign import as_words, kernels
-from actsparse.packing import pack, unpack
+from actsparse.packing import pack, unpack, unpack_planes
 
 UNPACKED_BYTES = 2**26  # of a block's unpacked patterns in the plain paths
 
@@ -23,18 +23,20 @@ def add_to_sums(sums: Tensor, patterns: Tensor, index: Tensor) -> None:
 
     Args:
         sums: int32 (K, D), contiguous.
-        patterns: packed, uint8 (n, ceil(D / 8)), on the same device.
+        patterns: packed, uint8 (n, ceil(D / 8)), or weights as bit planes (n, bits, ceil(D / 8)), on the
+            same device.
         index: int64 (n,), each below K.
     """
     if sums.device.type != "cpu" or not (compiled := kernels()):
         return add_to_sums_plain(sums, patterns, index)
-    rows, starts, order = as_words(patterns).numpy(), np.zeros(len(sums) + 1, int), np.empty(len(index), int)
+    planes = as_words(patterns if patterns.ndim == 3 else patterns[:, None])
+    rows, starts, order = planes.numpy(), np.zeros(len(sums) + 1, int), np.empty(len(index), int)
     compiled.group_members(index.numpy(), starts, order)
 
     def work(first: int, last: int) -> None:
         compiled.add_members(rows, order, starts, first, last, sums.numpy())
 
-    entries = sums.shape[1] * (1 + len(patterns) // (8 * len(sums)))
+    entries = sums.shape[1] * planes.shape[1] * (1 + len(patterns) // (8 * len(sums)))
     compiled.in_threads(work, len(sums), max(1, compiled.THREAD_ENTRIES // entries))
 
 
@@ -43,7 +45,8 @@ def add_to_sums_plain(sums: Tensor, patterns: Tensor, index: Tensor) -> None:
     rows = max(1, UNPACKED_BYTES // (4 * sums.shape[1]))
     for start in range(0, len(patterns), rows):
         block = slice(start, start + rows)
-        sums.index_add_(0, index[block], unpack(patterns[block], sums.shape[1], torch.int32))
+        read = unpack if patterns.ndim == 2 else unpack_planes
+        sums.index_add_(0, index[block], read(patterns[block], sums.shape[1], torch.int32))
 
 
 def top_entries(scores: Tensor, ones: int) -> Tensor:
