@@ -1,76 +1,220 @@
-"""Tables are made of result JSONs alone."""
+"""Tables are made of result JSONs alone, as the config declares them."""
 
 import csv
+import shutil
+import subprocess
+from pathlib import Path
 
+import made_up_study
+import pandas as pd
 import pytest
-from actsparse.files import write_json
-from actsparse.tables import codebooks_table, read_results, results_table, write_table
+from actsparse.tables.cells import best_values, shown
+from actsparse.tables.choose import choose
+from actsparse.tables.declared import declared_tables
+from actsparse.tables.latex import escape
+from actsparse.tables.records import mean_accuracy, read_results
+from actsparse.tables.render import csv_text
+from actsparse.tables.sources import codebooks, evaluations, pruning_word, target_sparsity
+from collate_tables import collate
+
+DEFAULTS = Path(__file__).parent.parent / "rules/tables.yaml"
+METHODS = {method for method, *_ in made_up_study.experiments().values()}
 
 
-def record(benchmark, experiment="dense", **values):
-    base = {
-        "benchmark": benchmark,
-        "model": "m",
-        "experiment": experiment,
-        "method": "codebook",
-        "params": {"clusters": 8, "centroid_sparsity": 0.2, "algorithm": "coverage", "scope": "pooled"},
-        "realised_sparsity": 0.5,
-        "replaced_linear_layers": 90,
-        "seconds": 30.0,
-    }
-    return base | values
+def declared(own=None, methods=METHODS):
+    return declared_tables(DEFAULTS, own or {}, methods, ["smol"])
 
 
-@pytest.fixture
-def results(tmp_path):
-    coverage = {"gate_proj": {"recall": 0.9, "precision": 0.6, "baseline_recall": 0.8}}
-    tasks = {"boolq": {"items": 4, "acc": {"value": 0.75, "stderr": 0.1}}}
-    records = [
-        record("perplexity", value=9.123456789, coverage=coverage),
-        record("zero_shot", tasks=tasks, coverage=coverage),
-        record("perplexity", "broken", value=None),
-        record("zero_shot", "broken", tasks=tasks),
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return made_up_study.files(made_up_study.make_results(tmp_path_factory.mktemp("results")))
+
+
+@pytest.fixture(scope="module")
+def folder(files, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    collate(files["results"], files["thresholds"], declared(), list(made_up_study.TASKS), folder)
+    return folder
+
+
+def rows_of(path):
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_each_table_comes_in_each_format(folder):
+    names = ["clustering-smol", "codebooks", "equal_sparsity", "nm-smol", "results", "thresholds"]
+    expected = {f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex", "html")}
+    assert {path.name for path in folder.iterdir()} == expected
+
+
+def test_results_have_all_digits_and_the_order_of_the_config(folder):
+    rows = rows_of(folder / "results.csv")
+    assert [row["experiment"] for row in rows] == list(made_up_study.experiments())
+    assert list(rows[0]) == [
+        "model",
+        "experiment",
+        "method",
+        "perplexity",
+        "boolq",
+        "piqa",
+        "realised_sparsity",
+        "replaced_linear_layers",
+        "runtime_min",
     ]
-    paths = []
-    for i, entry in enumerate(records):
-        write_json(tmp_path / f"{i}.json", entry)
-        paths.append(tmp_path / f"{i}.json")
-    return read_results(paths)
+    assert rows[3]["perplexity"] == repr(made_up_study.experiments()["codebook-k64-s0.2"][3])
 
 
-def test_results(results, tmp_path):
-    table = results_table(results, ["boolq"])
-    write_table(table, *(tmp_path / f"t.{suffix}" for suffix in ("csv", "md", "tex")))
-    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
-    assert rows[0] == {
-        "model": "m",
-        "experiment": "dense",
-        "method": "codebook",
-        "perplexity": "9.123456789",
-        "boolq": "0.75",
-        "realised_sparsity": "0.5",
-        "replaced_linear_layers": "90",
-        "runtime_min": "1.0",
+def test_codebooks_have_a_row_for_each_projection(folder):
+    rows = rows_of(folder / "codebooks.csv")
+    assert len(rows) == 9 * 3
+    assert list(rows[0]) == [
+        "model",
+        "projection",
+        "clusters",
+        "centroid_sparsity",
+        "algorithm",
+        "scope",
+        "recall",
+        "precision",
+        "baseline_recall",
+        "perplexity",
+        "experiment",
+    ]
+
+
+def test_nm_table_is_the_artifacts(folder):
+    rows = rows_of(folder / "nm-smol.csv")
+    assert [row["pruning"] for row in rows] == [
+        "none",
+        "2:4",
+        "4:8",
+        "8:16",
+        "16:32",
+        "0.5",
+        "2:4 wt",
+        "8:16 wt",
+    ]
+    assert rows[0]["scorer"] == "" and rows[0]["boolq_stderr"] == "0.04"
+
+
+def test_equal_sparsity_is_sorted_by_perplexity(folder):
+    rows = rows_of(folder / "equal_sparsity.csv")
+    perplexities = [float(row["perplexity"]) for row in rows]
+    assert perplexities == sorted(perplexities)
+    assert {row["experiment"] for row in rows} == set(made_up_study.experiments()) - {"threshold-0.3"}
+
+
+def test_thresholds_have_a_row_for_each_layer(folder):
+    rows = rows_of(folder / "thresholds.csv")
+    assert [(row["sparsity"], row["layer"]) for row in rows][:2] == [("0.3", "0"), ("0.3", "1")]
+    assert len(rows) == 2 * made_up_study.LAYERS
+
+
+def test_formats_have_the_same_rows(folder):
+    for path in folder.glob("*.csv"):
+        rows = len(rows_of(path))
+        assert path.with_suffix(".md").read_text().count("\n") == rows + 2
+        assert path.with_suffix(".tex").read_text().count(r" \\") == rows + 1
+        assert path.with_suffix(".html").read_text().count("<tr><td") == rows
+
+
+def test_latex_marks_the_best_pruned_value_not_the_dense_one(folder):
+    text = (folder / "nm-smol.tex").read_text()
+    assert r"\toprule" in text and r"\label{tab:nm-smol}" in text
+    dense, *_, activations = [
+        line for line in text.splitlines() if line.startswith("none") or line.startswith("0.5")
+    ]
+    assert r"\textbf" not in dense
+    assert r"\textbf{14.000} {\scriptsize $\pm$ 0.700}" in activations
+
+
+def test_markdown_shows_standard_errors(folder):
+    assert "10.000 ± 0.500" in (folder / "nm-smol.md").read_text()
+    assert "±" not in (folder / "results.md").read_text()
+
+
+def test_a_table_needs_no_code(files, tmp_path):
+    own = {
+        "mine": {
+            "source": "evaluations",
+            "columns": {"experiment": "Scheme", "clusters": "K", "tasks": "tasks"},
+            "where": {"clusters": [1024], "centroid_sparsity": [0.2, 0.3]},
+            "order": ["centroid_sparsity"],
+            "caption": "100 % mine",
+        }
     }
-    assert rows[1]["perplexity"] == "nan"
-    assert " 9.123 |" in (tmp_path / "t.md").read_text()
-    assert r"realised\_sparsity" in (tmp_path / "t.tex").read_text()
-    assert (tmp_path / "t.md").read_text().count("\n") == 4
+    collate(files["results"], files["thresholds"], declared(own), list(made_up_study.TASKS), tmp_path)
+    rows = rows_of(tmp_path / "mine.csv")
+    assert [row["experiment"] for row in rows] == ["codebook-k1024-s0.2", "codebook-k1024-s0.3"]
+    assert "Scheme & K & boolq & piqa" in (tmp_path / "mine.tex").read_text()
+    assert r"100 \% mine" in (tmp_path / "mine.tex").read_text()
 
 
-def test_codebooks(results):
-    table = codebooks_table(results)
-    assert len(table) == 1
-    assert table.iloc[0].to_dict() == {
+def test_a_study_gets_the_tables_it_has_rows_for():
+    assert list(declared(methods={"dense", "prune_weights"})) == ["results", "nm-smol", "equal_sparsity"]
+    assert list(declared(methods={"dense", "threshold"})) == ["results", "equal_sparsity", "thresholds"]
+
+
+def test_a_perplexity_that_is_not_finite(tmp_path):
+    record = {
         "model": "m",
-        "projection": "gate_proj",
-        "clusters": 8,
-        "centroid_sparsity": 0.2,
-        "algorithm": "coverage",
-        "scope": "pooled",
-        "recall": 0.9,
-        "precision": 0.6,
-        "baseline_recall": 0.8,
-        "perplexity": 9.123456789,
-        "experiment": "dense",
+        "experiment": "e",
+        "method": "dense",
+        "params": {},
+        "realised_sparsity": 0.0,
+        "replaced_linear_layers": 0,
+        "seconds": 6,
     }
+    results = {("m", "e"): {"perplexity": record | {"value": None}}}
+    rows = evaluations(results)
+    table = choose(rows, {"columns": ["experiment", "perplexity", "tasks"]}, ["boolq"])
+    assert csv_text(table) == "experiment,perplexity\ne,nan\n"
+    assert not best_values(table, rows, []).to_numpy().any()
+    assert codebooks(results).empty
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "word", "sparsity"),
+    [
+        ("dense", {}, "none", 0),
+        ("prune_activations", {"pattern": "8:16"}, "8:16", 0.5),
+        ("prune_weights", {"pattern": "1:4"}, "1:4 wt", 0.75),
+        ("prune_activations", {"pattern": 0.2}, "0.2", 0.2),
+        ("threshold", {"sparsity": 0.3}, "threshold", 0.3),
+        ("codebook", {"threshold": 0.5}, "codebook", 0.5),
+    ],
+)
+def test_words_and_sparsity_of_an_experiment(method, params, word, sparsity):
+    assert pruning_word(method, params) == word
+    assert target_sparsity(method, params) == sparsity
+
+
+def test_numbers_as_shown():
+    assert shown(3238375.75, "perplexity") == "3.238e+06"
+    assert shown(9.87654, "perplexity") == "9.877"
+    assert shown(float("nan"), "perplexity") == "–"
+    assert shown(64, "clusters") == "64"
+    assert escape("a_b 50 % {x}\\") == r"a\_b 50 \% \{x\}\textbackslash{}"
+
+
+def test_mean_accuracy(files):
+    records = read_results(files["results"])["smol", "dense"]
+    value, stderr = mean_accuracy(records)
+    assert value == pytest.approx(0.775)
+    assert stderr == pytest.approx(0.04 / 2**0.5)
+    assert pd.isna(mean_accuracy({})[0])
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is missing (texlive-latex-base)")
+def test_latex_compiles(folder, tmp_path):
+    inputs = "\n".join(rf"\input{{{path}}}" for path in sorted(folder.glob("*.tex")))
+    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{inputs}\end{{document}}"
+    (tmp_path / "all.tex").write_text(document)
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]

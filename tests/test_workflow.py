@@ -91,7 +91,7 @@ def test_nothing_to_do_when_finished(finished_study):
 @pytest.mark.parametrize(
     ("module", "old", "new", "expected"),
     [
-        ("tables.py", "DEFAULT_DECIMALS = 4", "DEFAULT_DECIMALS = 5", {"collate_tables"}),
+        ("tables/cells.py", "DEFAULT_DECIMALS = 4", "DEFAULT_DECIMALS = 5", {"collate_tables"}),
         (
             "patterns/n_of_m.py",
             "ranks < n",

@@ -122,10 +122,11 @@ def planned(study: Path, *arguments: str, workflow: Path = ROOT) -> set[str]:
 def tables(study: Path) -> dict[str, list[list[str]]]:
     """Every table file as cells, without the column that holds times."""
     found = {}
+    separators = {".csv": ",", ".md": "|", ".tex": "&", ".html": "</t"}
     for path in sorted(study.glob("results/tiny/tables/*")):
-        separator = {".csv": ",", ".md": "|", ".tex": "&"}[path.suffix]
+        separator = separators[path.suffix]
         rows = [line.split(separator) for line in path.read_text().splitlines()]
-        header = next(row for row in rows if any("perplexity" in cell for cell in row))
+        header = next(row for row in rows if len(row) > 2)
         timed = [i for i, cell in enumerate(header) if "runtime" in cell]
         found[path.name] = [[c for i, c in enumerate(row) if i not in timed] for row in rows]
     return found

@@ -1,18 +1,35 @@
-"""One table of the study, from its result JSONs."""
+"""All tables of the study, from its result JSONs and thresholds; no model is loaded."""
 
 from pathlib import Path
 
 from actsparse.logs import log_to
-from actsparse.tables import codebooks_table, read_results, results_table, write_table
+from actsparse.tables.choose import choose
+from actsparse.tables.records import read_results
+from actsparse.tables.render import write_table
+from actsparse.tables.sources import codebooks, evaluations, thresholds
 
 
-def collate(results: list[Path], table: str, tasks: list[str], outputs: list[Path]) -> None:
-    """Write the table named `table` (results, codebooks) as CSV, Markdown and LaTeX to `outputs`."""
+def collate(
+    results: list[Path], threshold_files: list[Path], tables: dict[str, dict], tasks: list[str], folder: Path
+) -> None:
+    """Write each of `tables`, {name: declaration}, to `folder` as CSV, Markdown, LaTeX and HTML."""
     records = read_results(results)
-    frame = results_table(records, tasks) if table == "results" else codebooks_table(records)
-    write_table(frame, *outputs)
+    sources = {
+        "evaluations": evaluations(records),
+        "codebooks": codebooks(records),
+        "thresholds": thresholds(threshold_files),
+    }
+    for name, declared in tables.items():
+        rows = sources[declared["source"]]
+        write_table(choose(rows, declared, tasks), rows, declared, name, tasks, folder)
 
 
 if "snakemake" in globals():
     with log_to(snakemake.log[0]):
-        collate(snakemake.input, snakemake.wildcards.table, snakemake.params.tasks, snakemake.output)
+        collate(
+            snakemake.input.results,
+            snakemake.input.thresholds,
+            snakemake.params.tables,
+            snakemake.params.tasks,
+            Path(snakemake.output[0]).parent,
+        )

@@ -1,0 +1,1 @@
+"""Tables of a study: read the result JSONs, make rows of them, choose as declared, render."""
