@@ -144,3 +144,39 @@ def test_packed_is_an_eighth(tmp_path):
     stored = sum(path.stat().st_size for path in tmp_path.iterdir())
     assert stored < 1.03 * masks.nbytes / 8
     assert torch.equal(next(PatternStore(tmp_path).blocks("gate_proj"))[0], pack(masks[0]))
+
+
+@pytest.mark.parametrize(("kind", "error"), [("uint8", 1 / 255), ("bfloat16", 2**-8)])
+def test_magnitudes_come_back(tmp_path, kind, error):
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn(2, 40, 21, generator=generator).abs() ** 3
+    masks = values > 0.2
+    masks[0, 3] = False
+    with PatternWriter(tmp_path, IDENTITY, 2, {"up_proj": 21}, 800, kind) as writer:
+        for start in range(0, 40, 8):
+            for layer in range(2):
+                some = slice(start, start + 8)
+                writer.add("up_proj", layer, masks[layer, some], values[layer, some])
+    store = PatternStore(tmp_path)
+    assert len(list(tmp_path.glob("patterns_*"))) > 1 and store.magnitudes == kind
+    kept = torch.where(masks, values, 0)
+    for tokens, block_rows in ((None, 2**14), (7, 2)):
+        positions = store.token_positions(tokens)
+        blocks = [[], []]
+        for block, layer in store.magnitude_blocks("up_proj", tokens=tokens, block_rows=block_rows):
+            blocks[layer].append(block)
+        found, expected = torch.stack([torch.cat(some) for some in blocks]), kept[:, positions]
+        assert torch.equal(found > 0, expected > 0)
+        bound = error * (expected.amax(2, keepdim=True) * expected).sqrt() + error**2 * expected.amax(
+            2, keepdim=True
+        )
+        assert ((found - expected).abs() <= bound + error * expected).all()
+    scales = [values[layer][masks[layer]].double().square().mean().sqrt() for layer in range(2)]
+    assert store.magnitude_scales("up_proj").tolist() == pytest.approx(scales)
+
+
+def test_magnitudes_that_are_not_there(store, tmp_path):
+    with pytest.raises(ValueError, match="stored without magnitudes"):
+        next(store.magnitude_blocks("gate_proj"))
+    with pytest.raises(ValueError, match=r"magnitudes: 'int4' is unknown \(allowed: uint8, bfloat16\)"):
+        PatternWriter(tmp_path, IDENTITY, LAYERS, WIDTHS, magnitudes="int4")

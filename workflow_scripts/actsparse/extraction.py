@@ -18,14 +18,15 @@ def extract_patterns(
     """Run the dense model over `windows` (each int (length)); store where abs(output) >= threshold.
 
     As published (arXiv 2507.14179), every pattern is that of the dense model: no layer sees the thresholded
-    output of an earlier one.
+    output of an earlier one. A writer with magnitudes gets abs(output) too.
     """
     pattern = Threshold(thresholds)
     sites = find_sites(model, thresholds, "output")
 
     def record(site: Site):
         def hook(module, args, output):
-            writer.add(site.projection, site.layer, pattern.mask(output.abs(), site)[0])
+            magnitudes = output[0].abs()
+            writer.add(site.projection, site.layer, pattern.mask(magnitudes, site), magnitudes)
 
         return hook
 

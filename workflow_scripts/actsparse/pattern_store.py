@@ -3,6 +3,11 @@
 A folder holds `patterns_00000.safetensors`, ... (keys `{projection}.layer_{i}`, uint8 (tokens, ceil(D / 8))),
 `active_counts.safetensors` (`{projection}`, int64 (layers, D): how many tokens each neuron is active for) and
 `manifest.json`, written last: without it the folder is unfinished.
+
+With magnitudes there are also `{projection}.layer_{i}.magnitudes` (tokens, D), zero where a neuron is
+inactive, and `{projection}.squares`, float64 (layers, D), the sums of their squares. They are bfloat16, or
+uint8 codes: the root of a magnitude over the root of its row's largest, because magnitudes span decades;
+`{projection}.layer_{i}.largest`, float32 (tokens).
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,6 +26,8 @@ from actsparse.packing import pack, packed_width
 MANIFEST = "manifest.json"
 ACTIVE_COUNTS = "active_counts.safetensors"
 SHARD_BYTES = 2**28
+MAGNITUDES = ("uint8", "bfloat16")
+_LARGEST_CODE = 255
 
 
 class PatternWriter:
@@ -32,6 +39,7 @@ class PatternWriter:
         layers: number of layers.
         widths: neurons of each projection.
         shard_bytes: a shard is written as soon as it would hold this much.
+        magnitudes: also store the magnitudes of active neurons, as one of MAGNITUDES.
 
     As a context manager it closes the store unless an exception is raised.
     """
@@ -43,31 +51,46 @@ class PatternWriter:
         layers: int,
         widths: dict[str, int],
         shard_bytes: int = SHARD_BYTES,
+        magnitudes: str | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        if magnitudes not in (None, *MAGNITUDES):
+            raise ValueError(f"magnitudes: {magnitudes!r} is unknown (allowed: {', '.join(MAGNITUDES)})")
+        self.folder, self.magnitudes = Path(folder), magnitudes
         self.identity, self.layers, self.widths, self.shard_bytes = identity, layers, widths, shard_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in [self.folder / MANIFEST, *self.folder.glob("*.safetensors")]:
             old.unlink(missing_ok=True)
         self._sites = [(projection, layer) for projection in widths for layer in range(layers)]
-        self._waiting: dict[tuple[str, int], list[Tensor]] = {site: [] for site in self._sites}
+        self._waiting: dict[str, list[Tensor]] = {}
         self._tokens = dict.fromkeys(self._sites, 0)
         self._bytes = 0
         self._shards: list[dict[str, Any]] = []
         self._active = {name: torch.zeros(layers, width, dtype=torch.int64) for name, width in widths.items()}
+        if magnitudes:
+            for name, width in widths.items():
+                self._active[f"{name}.squares"] = torch.zeros(layers, width, dtype=torch.float64)
 
-    def add(self, projection: str, layer: int, mask: Tensor) -> None:
+    def add(self, projection: str, layer: int, mask: Tensor, magnitudes: Tensor | None = None) -> None:
         """Append the patterns of further tokens, bool (tokens, D), at one site; sites come in any order.
 
+        A store with magnitudes takes those of all neurons, floating-point (tokens, D), and needs them.
         Raises ValueError when the site or the width is not one of the store's.
         """
-        if (projection, layer) not in self._waiting or mask.shape[1:] != (self.widths[projection],):
+        if (projection, layer) not in self._tokens or mask.shape[1:] != (self.widths[projection],):
             raise ValueError(f"patterns: no site {projection}.layer_{layer} of shape {tuple(mask.shape)}")
-        packed = pack(mask).cpu()
-        self._waiting[projection, layer].append(packed)
-        self._tokens[projection, layer] += len(packed)
-        self._bytes += packed.nbytes
+        key = f"{projection}.layer_{layer}"
+        self._append(key, pack(mask))
+        self._tokens[projection, layer] += len(mask)
         self._active[projection][layer] += mask.sum(0).cpu()
+        if self.magnitudes:
+            kept = torch.where(mask, magnitudes.float(), 0)
+            self._active[f"{projection}.squares"][layer] += kept.double().square_().sum(0).cpu()
+            if self.magnitudes == "bfloat16":
+                self._append(f"{key}.magnitudes", kept.bfloat16())
+            else:
+                codes, largest = _encode(kept)
+                self._append(f"{key}.magnitudes", codes)
+                self._append(f"{key}.largest", largest)
         if self._bytes >= self.shard_bytes and len(set(self._tokens.values())) == 1:
             self._write_shard()
 
@@ -89,6 +112,7 @@ class PatternWriter:
                 "tokens": counts.pop(),
                 "layers": self.layers,
                 "widths": self.widths,
+                "magnitudes": self.magnitudes,
                 "shards": self._shards,
                 "active": _description(self.folder / ACTIVE_COUNTS),
             },
@@ -101,13 +125,17 @@ class PatternWriter:
         if kind is None:
             self.close()
 
+    def _append(self, key: str, tensor: Tensor) -> None:
+        self._waiting.setdefault(key, []).append(tensor.cpu())
+        self._bytes += tensor.nbytes
+
     def _write_shard(self) -> None:
         name = f"patterns_{len(self._shards):05d}.safetensors"
-        tensors = {f"{site[0]}.layer_{site[1]}": torch.cat(parts) for site, parts in self._waiting.items()}
+        tensors = {key: torch.cat(parts) for key, parts in self._waiting.items()}
         self._save(name, tensors)
         tokens = len(next(iter(tensors.values())))
         self._shards.append(_description(self.folder / name) | {"tokens": tokens})
-        self._waiting = {site: [] for site in self._sites}
+        self._waiting = {}
         self._bytes = 0
 
     def _save(self, name: str, tensors: dict[str, Tensor]) -> None:
@@ -115,7 +143,7 @@ class PatternWriter:
 
 
 class PatternStore:
-    """Reads what `PatternWriter` wrote: `tokens`, `layers`, `widths`, `identity`.
+    """Reads what `PatternWriter` wrote: `tokens`, `layers`, `widths`, `magnitudes`, `identity`.
 
     Raises FileNotFoundError when the folder has no manifest, and ValueError naming the file when one is
     missing, truncated, changed, or belongs to another identity (checked when it is first read).
@@ -130,13 +158,25 @@ class PatternStore:
         self.tokens: int = manifest["tokens"]
         self.layers: int = manifest["layers"]
         self.widths: dict[str, int] = manifest["widths"]
+        self.magnitudes: str | None = manifest["magnitudes"]
         self._shards: list[dict[str, Any]] = manifest["shards"]
         self._active: dict[str, Any] = manifest["active"]
         self._checked: set[str] = set()
 
     def active_counts(self) -> dict[str, Tensor]:
         """Return, per projection, for how many tokens each neuron is active: int64 (layers, D)."""
-        return load_file(self._check(self._active))
+        sums = load_file(self._check(self._active))
+        return {name: sums[name] for name in self.widths}
+
+    def magnitude_scales(self, projection: str) -> Tensor:
+        """Return each layer's root mean square over active neurons of all tokens, float64 (layers).
+
+        1 for a layer that is never active. Raises ValueError when the store has no magnitudes.
+        """
+        self._need_magnitudes()
+        sums = load_file(self._check(self._active))
+        squares, active = sums[f"{projection}.squares"].sum(1), sums[projection].sum(1)
+        return torch.where(squares > 0, squares / active.clamp(min=1), 1).sqrt()
 
     def token_positions(self, tokens: int | None = None) -> Tensor:
         """Return the positions, int64, of `tokens` evenly spaced tokens (all of them if None or too many)."""
@@ -164,24 +204,52 @@ class PatternStore:
         Raises:
             ValueError: when a shard is not the one that was written; the message names it.
         """
+        width = packed_width(self.widths[projection])
+        for shard, opened, layer, rows in self._parts(layers, tokens, block_rows):
+            patterns = opened.get_tensor(f"{projection}.layer_{layer}")
+            if patterns.shape != (shard["tokens"], width):
+                raise ValueError(f"{self.folder / shard['file']}: tokens or widths differ from {MANIFEST}")
+            for some in rows:
+                yield patterns if len(some) == len(patterns) else patterns.index_select(0, some), layer
+
+    def magnitude_blocks(
+        self,
+        projection: str,
+        layers: Iterable[int] | None = None,
+        tokens: int | None = None,
+        block_rows: int = 2**14,
+    ) -> Iterator[tuple[Tensor, int]]:
+        """Stream what belongs to `blocks` of the same arguments: magnitudes, float32 (rows, D), and layer.
+
+        Raises ValueError as `blocks` does, and when the store has no magnitudes.
+        """
+        self._need_magnitudes()
+        for _, opened, layer, rows in self._parts(layers, tokens, block_rows):
+            key = f"{projection}.layer_{layer}"
+            stored = opened.get_tensor(f"{key}.magnitudes")
+            largest = opened.get_tensor(f"{key}.largest") if self.magnitudes == "uint8" else None
+            for some in rows:
+                chosen = stored.index_select(0, some)
+                yield chosen.float() if largest is None else _decode(chosen, largest[some]), layer
+
+    def _parts(
+        self, layers: Iterable[int] | None, tokens: int | None, block_rows: int
+    ) -> Iterator[tuple[dict[str, Any], Any, int, tuple[Tensor, ...]]]:
+        """Yield, for each shard and layer: the shard, opened, the layer, blocks of its row numbers."""
         wanted = range(self.layers) if layers is None else list(layers)
         positions = self.token_positions(tokens)
         first = 0
         for shard in self._shards:
             inside = positions[(positions >= first) & (positions < first + shard["tokens"])] - first
             first += shard["tokens"]
-            if not len(inside):
-                continue
-            with safe_open(self._check(shard), "pt") as opened:
-                for layer in wanted:
-                    patterns = opened.get_tensor(f"{projection}.layer_{layer}")
-                    if patterns.shape != (shard["tokens"], packed_width(self.widths[projection])):
-                        raise ValueError(
-                            f"{self.folder / shard['file']}: tokens or widths differ from {MANIFEST}"
-                        )
-                    for some in inside.split(block_rows):
-                        whole = len(some) == len(patterns)
-                        yield patterns if whole else patterns.index_select(0, some), layer
+            if len(inside):
+                with safe_open(self._check(shard), "pt") as opened:
+                    for layer in wanted:
+                        yield shard, opened, layer, inside.split(block_rows)
+
+    def _need_magnitudes(self) -> None:
+        if self.magnitudes is None:
+            raise ValueError(f"{self.folder}: the patterns were stored without magnitudes")
 
     def _check(self, description: dict[str, Any]) -> Path:
         """Return the path of a file once it is known to be the one that was written."""
@@ -203,6 +271,17 @@ class PatternStore:
             raise ValueError(f"{path}: changed since it was written (SHA-256 differs)")
         self._checked.add(description["file"])
         return path
+
+
+def _encode(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return codes, uint8 (n, D), and each row's largest magnitude, float32 (n). Only 0 has code 0."""
+    largest = magnitudes.amax(1)
+    codes = (magnitudes / largest[:, None]).nan_to_num_(0).sqrt_().mul_(_LARGEST_CODE).round_()
+    return torch.where(magnitudes > 0, codes.clamp_(min=1), 0).to(torch.uint8), largest
+
+
+def _decode(codes: Tensor, largest: Tensor) -> Tensor:
+    return (codes.float() / _LARGEST_CODE).square_().mul_(largest[:, None])
 
 
 def _description(path: Path) -> dict[str, Any]:
