@@ -1,0 +1,183 @@
+"""What is computed once and used many times: statistics, trained mitigations, SparseGPT's weights."""
+
+import pytest
+import torch
+from actsparse.calibration import measure_statistics
+from actsparse.layerwise import walk_layers
+from actsparse.mitigations.learned_shift import LearnedShift
+from actsparse.mitigations.none import NoMitigation
+from actsparse.mitigations.scale_shift import ScaleShift
+from actsparse.mitigations.variance_scale_shift import VarianceScaleShift
+from actsparse.patterns.n_of_m import NOfM, n_of_m_mask
+from actsparse.patterns.top_k import TopK
+from actsparse.per_site import load_per_site, save_per_site
+from actsparse.schemes import build_scheme
+from actsparse.scorers.magnitude import Magnitude
+from actsparse.sites import find_sites
+from actsparse.sparsegpt import prune_model, prune_weight
+from actsparse.sparsify import Scheme, sparsify
+from actsparse.training import Recipe, train
+from tiny_models import CONFIGS, load_tiny_model, save_tiny_model, token_windows
+
+ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+WINDOWS = token_windows(12, 24, seed=5)
+
+
+def tiny(tmp_path, architecture="llama"):
+    return load_tiny_model(save_tiny_model(architecture, tmp_path))
+
+
+def words(architecture):
+    return tuple(word for word in ALL if architecture != "opt" or word != "gate_proj")
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_walking_layer_by_layer_is_the_models_own_forward(tmp_path, architecture):
+    model = tiny(tmp_path, architecture)
+    final = []
+    layers = model.get_decoder().layers
+    handle = layers[-1].register_forward_hook(
+        lambda module, args, output: final.append(output[0] if isinstance(output, tuple) else output)
+    )
+    with torch.no_grad():
+        for window in WINDOWS[:2]:
+            model(input_ids=window[None], use_cache=False)
+    handle.remove()
+    for stage in walk_layers(model, WINDOWS[:2]):
+        outputs = [stage.run(window) for window in range(2)]
+    for found, expected in zip(outputs, final, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_are_those_of_all_tokens_and_survive_a_file(tmp_path):
+    model = tiny(tmp_path / "model")
+    statistics = measure_statistics(model, WINDOWS, ALL)
+    inputs = {}
+    sites = find_sites(model, ALL, "input")
+
+    def record(name):
+        return lambda module, args: inputs.setdefault(name, []).append(args[0].reshape(-1, args[0].shape[-1]))
+
+    handles = [site.module.register_forward_pre_hook(record(site.name)) for site in sites]
+    with torch.inference_mode():
+        model(input_ids=WINDOWS)
+    for handle in handles:
+        handle.remove()
+    assert set(statistics) == {site.name for site in sites}
+    for name, row in statistics.items():
+        (x,) = inputs[name]
+        torch.testing.assert_close(row["norm"], x.norm(dim=0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(row["mean"], x.mean(dim=0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(row["maximum"], x.abs().amax(dim=0), rtol=1e-4, atol=1e-5)
+    save_per_site(statistics, tmp_path / "statistics.safetensors")
+    loaded = load_per_site(tmp_path / "statistics.safetensors")
+    assert all(torch.equal(loaded[name][what], row[what]) for name, row in statistics.items() for what in row)
+
+
+@pytest.mark.parametrize("mitigation", [ScaleShift, LearnedShift, VarianceScaleShift])
+@pytest.mark.parametrize("architecture", ["qwen2", "phi3", "gemma3", "opt"])
+def test_training_lowers_the_error_on_held_out_windows_at_every_site(tmp_path, architecture, mitigation):
+    model = tiny(tmp_path, architecture)
+    before = model(input_ids=WINDOWS).logits
+    scheme = Scheme("input", words(architecture), Magnitude(), NOfM(2, 4), mitigation())
+    recipe = Recipe(learning_rate=3e-3, epochs=3, validate_every=4)
+    trained = train(model, scheme, WINDOWS[4:], WINDOWS[:4], recipe)
+    assert torch.equal(model(input_ids=WINDOWS).logits, before)
+    assert len(trained.progress) == len(find_sites(model, words(architecture), "input"))
+    assert all(site.after <= site.before for site in trained.progress)
+    # Random weights and a few tokens leave little to learn, and nothing at some sites.
+    improved = [site.after < site.before for site in trained.progress]
+    assert sum(improved) >= len(improved) / 2
+    save_per_site(trained.parameters, tmp_path / "parameters.safetensors")
+    params = {
+        "projections": list(words(architecture)),
+        "pattern": "2:4",
+        "mitigation": {
+            ScaleShift: "scale_shift",
+            LearnedShift: "learned_shift",
+            VarianceScaleShift: "variance_scale_shift",
+        }[mitigation],
+    }
+    loaded = build_scheme(
+        "prune_activations", params, None, None, parameters=tmp_path / "parameters.safetensors"
+    )
+    with sparsify(model, loaded) as applied:
+        assert model(input_ids=WINDOWS).logits.isfinite().all()
+    assert applied.realised_sparsity == 0.5
+
+
+def test_training_stops_early_and_keeps_the_best(tmp_path):
+    model = tiny(tmp_path)
+    scheme = Scheme("input", ("q_proj",), Magnitude(), NOfM(2, 4), ScaleShift())
+    wild = Recipe(learning_rate=10.0, epochs=20, validate_every=1, patience=2)
+    trained = train(model, scheme, WINDOWS[4:], WINDOWS[:4], wild)
+    for site in trained.progress:
+        assert site.steps == 2 and site.after == site.before
+    assert all(not row["scale"].any() for row in trained.parameters.values())
+
+
+def naive_sparsegpt(weight, hessian, n, m):
+    """Optimal brain surgeon, one column at a time, with the inverse recomputed for the columns left."""
+    weight, hessian = weight.double().clone(), hessian.double().clone()
+    hessian += 0.01 * hessian.diagonal().mean() * torch.eye(len(hessian), dtype=torch.float64)
+    for start in range(0, weight.shape[1], m):
+        # Saliencies of the columns of a group are those of each when it is the first one left.
+        scales = [torch.linalg.inv(hessian[i:, i:])[0, 0].sqrt() for i in range(start, start + m)]
+        kept = n_of_m_mask((weight[:, start : start + m] / torch.stack(scales)).abs(), n, m)
+        for column in range(start, start + m):
+            inverse = torch.linalg.inv(hessian[column:, column:])
+            removed = torch.where(kept[:, column - start], 0, weight[:, column])
+            weight[:, column:] -= removed[:, None] * inverse[0] / inverse[0, 0]
+            weight[:, column] = torch.where(kept[:, column - start], weight[:, column], 0)
+    return weight
+
+
+def test_sparsegpt_is_optimal_brain_surgeon():
+    torch.manual_seed(0)
+    weight, x = torch.randn(16, 48), torch.randn(400, 48) @ torch.randn(48, 48)
+    hessian = x.T @ x
+    for n, m in ((2, 4), (8, 16), (4, 6)):
+        pruned = prune_weight(weight, hessian, NOfM(n, m))
+        naive = naive_sparsegpt(weight, hessian, n, m)
+        assert torch.equal(pruned != 0, naive != 0)
+        torch.testing.assert_close(pruned.double(), naive, rtol=1e-3, atol=1e-4)
+        masked = weight * n_of_m_mask(weight.abs(), n, m)
+        assert (x @ (pruned - weight).T).norm() < 0.8 * (x @ (masked - weight).T).norm()
+
+
+def test_sparsegpt_in_blocks_is_sparsegpt_in_one(monkeypatch):
+    torch.manual_seed(0)
+    weight, x = torch.randn(8, 96), torch.randn(400, 96) @ torch.randn(96, 96)
+    whole = prune_weight(weight, x.T @ x, NOfM(2, 4))
+    monkeypatch.setattr("actsparse.sparsegpt.BLOCK", 16)
+    torch.testing.assert_close(prune_weight(weight, x.T @ x, NOfM(2, 4)), whole, rtol=1e-3, atol=1e-4)
+
+
+def test_sparsegpt_survives_dead_inputs():
+    x = torch.randn(100, 32)
+    x[:, 5] = 0
+    pruned = prune_weight(torch.randn(4, 32), x.T @ x, TopK(0.5))
+    assert pruned.isfinite().all() and not pruned[:, 5].any()
+    assert (pruned == 0).sum() >= 64
+
+
+@pytest.mark.parametrize("architecture", ["llama", "phi3", "opt"])
+@pytest.mark.parametrize("pattern", ["2:4", 0.5])
+def test_stored_sparsegpt_weights_give_the_pruned_model(tmp_path, architecture, pattern):
+    model, other = tiny(tmp_path, architecture), load_tiny_model(tmp_path)
+    rule = NOfM(2, 4) if pattern == "2:4" else TopK(0.5)
+    weights = prune_model(other, WINDOWS, rule, words(architecture))
+    save_per_site(weights, tmp_path / "weights.safetensors")
+    params = {"projections": list(words(architecture)), "pattern": pattern, "scorer": "sparsegpt"}
+    scheme = build_scheme("prune_weights", params, None, None, parameters=tmp_path / "weights.safetensors")
+    with torch.no_grad():
+        dense = model(input_ids=WINDOWS).logits
+        with sparsify(model, scheme) as applied:
+            stored = model(input_ids=WINDOWS).logits
+        assert torch.equal(stored, other(input_ids=WINDOWS).logits)
+        magnitude = Scheme("weight", words(architecture), Magnitude(), rule, NoMitigation())
+        with sparsify(model, magnitude):
+            plain = model(input_ids=WINDOWS).logits
+        assert (stored - dense).norm() < (plain - dense).norm()
+        assert torch.equal(model(input_ids=WINDOWS).logits, dense)
+    assert applied.realised_sparsity == pytest.approx(0.5, abs=1e-3)
