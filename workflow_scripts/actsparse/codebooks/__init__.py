@@ -7,6 +7,7 @@ from importlib import import_module
 
 ALGORITHMS = {
     "coverage": "actsparse.codebooks.coverage:Coverage",
+    "activation_aware": "actsparse.codebooks.activation_aware:ActivationAware",
 }
 SCOPES = ("pooled", "per_layer")
 

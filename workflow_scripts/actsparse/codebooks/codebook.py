@@ -5,32 +5,72 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from actsparse.codebooks.assign import assign, centroid_masks
+from actsparse.codebooks.weights import assign_weights
 from actsparse.files import atomic_path
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """The centroids of one projection.
+    """The centroids of one projection, whose D neurons are split into G equal groups of neighbours.
 
-    centroids: packed, uint8 (K, ceil(D / 8)) pooled over layers, or (layers, K, ceil(D / 8)).
+    centroids: packed, uint8 (1, G, K, ceil(D / G / 8)) pooled over layers, or (layers, G, K, ...).
     baseline: the trivial codebook, one centroid for each layer, uint8 (layers, ceil(D / 8)).
     width: D.
-    objective: shared active neurons of patterns and centroids before each step and at the end; one such list
-        for each layer where `centroids` has layers.
+    objective: shared active neurons of patterns and centroids (or their weight) before each step and at the
+        end; one such list for each group of each of `centroids`' layers.
+    assign_power: a token's neurons weigh abs(activation)^assign_power when its centroid is chosen.
+    scales: root mean square of active magnitudes, float64 (layers); needed with assign_power.
     """
 
     centroids: Tensor
     baseline: Tensor
     width: int
     objective: list
+    assign_power: int = 0
+    scales: Tensor | None = None
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return self.centroids.shape[1]
+
+    @property
+    def clusters(self) -> int:
+        """K."""
+        return self.centroids.shape[2]
+
+    @property
+    def index_bits(self) -> int:
+        """Bits that name the centroids of one pattern."""
+        return self.groups * (self.clusters - 1).bit_length()
 
     def of_layer(self, layer: int) -> Tensor:
-        """Return the centroids that patterns of `layer` choose from, uint8 (K, ceil(D / 8))."""
-        return self.centroids if self.centroids.ndim == 2 else self.centroids[layer]
+        """Return the centroids that patterns of `layer` choose from, uint8 (G, K, ceil(D / G / 8))."""
+        return self.centroids[layer if len(self.centroids) > 1 else 0]
+
+    def choose(self, magnitudes: Tensor, layer: int) -> Tensor:
+        """Return each pattern's nearest centroids, int64 (n, G): the oracle's assignment.
+
+        `magnitudes` are floating-point (n, D), zero where a neuron is inactive.
+        """
+        scale = 1.0 if self.scales is None else float(self.scales[layer])
+        index = []
+        for part, centroids in zip(magnitudes.chunk(self.groups, 1), self.of_layer(layer), strict=True):
+            weighted = assign_weights(part, scale, self.assign_power)
+            index.append(assign(weighted, centroids.to(part.device), part.shape[1])[0])
+        return torch.stack(index, 1)
+
+    def masks(self, index: Tensor, layer: int) -> Tensor:
+        """Return the masks, bool (n, D), of the centroids that `index`, int64 (n, G), names."""
+        width = self.width // self.groups
+        parts = zip(index.unbind(1), self.of_layer(layer).to(index.device), strict=True)
+        return torch.cat([centroid_masks(some, centroids, width) for some, centroids in parts], 1)
 
 
 def ones_in_centroid(width: int, centroid_sparsity: float) -> int:
@@ -46,15 +86,15 @@ def ones_in_centroid(width: int, centroid_sparsity: float) -> int:
 
 def save_codebooks(target: str | Path, codebooks: dict[str, Codebook], spec: dict[str, Any]) -> None:
     """Write one codebook per projection, and what they were fitted with (JSON values), atomically."""
-    tensors = {}
+    tensors, about = {}, {"spec": spec, "codebooks": {}}
     for projection, codebook in codebooks.items():
         tensors[projection] = codebook.centroids.contiguous()
         tensors[f"{projection}.baseline"] = codebook.baseline.contiguous()
-    about = {
-        "spec": spec,
-        "widths": {name: codebook.width for name, codebook in codebooks.items()},
-        "objective": {name: codebook.objective for name, codebook in codebooks.items()},
-    }
+        if codebook.scales is not None:
+            tensors[f"{projection}.scales"] = codebook.scales.contiguous()
+        about["codebooks"][projection] = {
+            key: getattr(codebook, key) for key in ("width", "objective", "assign_power")
+        }
     # One entry, because safetensors writes several in an order that changes from run to run.
     with atomic_path(target) as temporary:
         save_file(tensors, temporary, {"codebooks": json.dumps(about, sort_keys=True)})
@@ -65,15 +105,16 @@ def load_codebooks(source: str | Path) -> tuple[dict[str, Codebook], dict[str, A
     try:
         with safe_open(source, "pt") as opened:
             about = json.loads((opened.metadata() or {})["codebooks"])
-            codebooks = {
-                name: Codebook(
+            present = set(opened.keys())
+            codebooks = {}
+            for name, rest in about["codebooks"].items():
+                scales = f"{name}.scales"
+                codebooks[name] = Codebook(
                     opened.get_tensor(name),
                     opened.get_tensor(f"{name}.baseline"),
-                    width,
-                    about["objective"][name],
+                    scales=opened.get_tensor(scales) if scales in present else None,
+                    **rest,
                 )
-                for name, width in about["widths"].items()
-            }
             return codebooks, about["spec"]
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: not a whole codebook file ({error})") from error

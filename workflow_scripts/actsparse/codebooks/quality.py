@@ -2,45 +2,60 @@
 
 from dataclasses import dataclass
 
-from actsparse.codebooks.assign import assign
+import torch
+
 from actsparse.codebooks.codebook import Codebook
-from actsparse.packing import count_active
+from actsparse.packing import unpack
 from actsparse.pattern_store import PatternStore
+
+ROWS = 2**13  # patterns unpacked at a time
 
 
 @dataclass(frozen=True)
 class Quality:
     """Over all patterns m with their centroids c, assigned by the oracle.
 
-    recall: sum(m and c) / sum(m). precision: sum(m and c) / sum(c).
-    baseline_recall, baseline_precision: the same with one centroid for each layer.
+    recall: sum(m and c) / sum(m). precision: sum(m and c) / sum(c). energy: the share of the sum of
+    abs(activation) over active neurons that is covered; None when the store has no magnitudes.
+    baseline_...: the same with one centroid for each layer.
     """
 
     recall: float
     precision: float
+    energy: float | None
     baseline_recall: float
     baseline_precision: float
+    baseline_energy: float | None
 
 
 def measure(store: PatternStore, projection: str, codebook: Codebook, tokens: int | None = None) -> Quality:
     """Measure `codebook` on `tokens` evenly spaced tokens of each layer of `store` (all by default).
 
-    Streams the patterns. Raises ValueError when the store's layers or width are not the codebook's.
+    Streams the patterns. Raises ValueError when the store's layers or width are not the codebook's, or it
+    lacks the magnitudes that the codebook's assignment needs.
     """
     if (store.layers, store.widths.get(projection)) != (len(codebook.baseline), codebook.width):
         raise ValueError(f"{store.folder}: layers or width of {projection} are not those of the codebook")
-    active = covered = offered = single_covered = single_offered = 0
-    for patterns, layer in store.blocks(projection, tokens=tokens):
-        centroids, single = codebook.of_layer(layer), codebook.baseline[layer : layer + 1]
-        index, overlap = assign(patterns, centroids, codebook.width)
-        active += int(count_active(patterns).sum())
-        covered += int(overlap.sum())
-        offered += int(count_active(centroids)[index].sum())
-        single_covered += int(assign(patterns, single, codebook.width)[1].sum())
-        single_offered += len(patterns) * int(count_active(single))
-    return Quality(
-        recall=covered / active,
-        precision=covered / offered,
-        baseline_recall=single_covered / active,
-        baseline_precision=single_covered / single_offered,
+    if codebook.assign_power or store.magnitudes:
+        blocks = store.magnitude_blocks(projection, tokens=tokens, block_rows=ROWS)
+    else:
+        patterns = store.blocks(projection, tokens=tokens, block_rows=ROWS)
+        blocks = ((unpack(some, codebook.width, torch.float32), layer) for some, layer in patterns)
+    # Rows: the codebook, the baseline. Columns: active neurons covered, neurons offered, magnitude covered.
+    counted = torch.zeros(2, 3, dtype=torch.float64)
+    active = total = 0.0
+    for magnitudes, layer in blocks:
+        masks = codebook.masks(codebook.choose(magnitudes, layer), layer)
+        single = unpack(codebook.baseline[layer], codebook.width)
+        active += magnitudes.count_nonzero().item()
+        total += magnitudes.sum(dtype=torch.float64).item()
+        for row, mask in zip(counted, (masks, single.expand_as(masks)), strict=True):
+            covered = torch.where(mask, magnitudes, 0)
+            row += torch.stack(
+                [covered.count_nonzero(), mask.count_nonzero(), covered.sum(dtype=torch.float64)]
+            )
+    (recall, precision, energy), (single_recall, single_precision, single_energy) = (
+        (covered / active, covered / offered, kept / total if store.magnitudes else None)
+        for covered, offered, kept in counted.tolist()
     )
+    return Quality(recall, precision, energy, single_recall, single_precision, single_energy)

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from actsparse.codebooks.assign import assign, centroid_masks
 from actsparse.codebooks.codebook import Codebook
-from actsparse.packing import pack, unpack
+from actsparse.packing import unpack
 from actsparse.patterns.threshold import Threshold
 from actsparse.sites import Site
 from actsparse.thresholds import Thresholds
@@ -36,31 +35,40 @@ class CodebookPattern:
 
     def mask(self, scores: Tensor, site: Site) -> Tensor:
         """Return the bool mask of `scores` (..., d)."""
-        active = Threshold(self.thresholds).mask(scores, site).reshape(-1, site.width)
+        rows = scores.reshape(-1, site.width)
+        active = Threshold(self.thresholds).mask(rows, site)
+        magnitudes = torch.where(active, rows, 0)
         codebook = self.codebooks[site.projection]
-        centroids = codebook.of_layer(site.layer).to(scores.device)
-        index, overlap = assign(pack(active), centroids, site.width)
-        chosen = centroid_masks(index, centroids, site.width)
-        baseline = unpack(codebook.baseline[site.layer].to(scores.device), site.width)
-        counts = torch.stack(
-            [
-                overlap.sum(),
-                active.count_nonzero(),
-                chosen.count_nonzero(),
-                (active & baseline).count_nonzero(),
-            ]
-        )
-        self.counts[site.projection] = self.counts.get(site.projection, 0) + counts
-        return (active & chosen).reshape(scores.shape)
+        chosen = codebook.masks(codebook.choose(magnitudes, site.layer), site.layer)
+        mask = active & chosen
+        self._count(site, active, chosen, mask, magnitudes)
+        return mask.reshape(scores.shape)
+
+    def _count(self, site: Site, active: Tensor, chosen: Tensor, mask: Tensor, magnitudes: Tensor) -> None:
+        baseline = unpack(self.codebooks[site.projection].baseline[site.layer].to(mask.device), site.width)
+        counts = [
+            mask.count_nonzero(),
+            active.count_nonzero(),
+            chosen.count_nonzero(),
+            (active & baseline).count_nonzero(),
+            torch.where(mask, magnitudes, 0).sum(dtype=torch.float32),
+            magnitudes.sum(dtype=torch.float32),
+        ]
+        counted = torch.stack([count.double() for count in counts])
+        self.counts[site.projection] = self.counts.get(site.projection, 0) + counted
 
     def measured(self) -> dict[str, dict]:
-        """Return {"coverage": {projection: {"recall", "precision", "baseline_recall"}}} of all masks."""
+        """Return {"coverage": {projection: {"recall", ...}}} of all masks.
+
+        `energy` is the share of the sum of abs(activation) over active neurons that the centroids cover.
+        """
         coverage = {}
         for projection, counts in self.counts.items():
-            covered, active, ones, baseline = counts.tolist()
+            covered, active, ones, baseline, kept, energy = counts.tolist()
             coverage[projection] = {
                 "recall": covered / active,
                 "precision": covered / ones,
+                "energy": kept / energy,
                 "baseline_recall": baseline / active,
             }
         return {"coverage": coverage}

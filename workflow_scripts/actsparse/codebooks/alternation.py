@@ -1,0 +1,131 @@
+"""The alternation that coverage codebooks share: assign each pattern, then rebuild each centroid.
+
+Everything is counted in integers, so that neither threads, nor processes, nor blocks change the result.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from actsparse.codebooks.assign import assign
+from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
+from actsparse.packing import count_active, unpack
+
+SEEDING_BYTES = 2**26  # of unpacked seeds while they are completed
+
+
+class Block(NamedTuple):
+    """Some patterns: as the assignment and as the update see them (the same, unless they are weighted).
+
+    patterns: packed, uint8 (n, ceil(D / 8)).
+    scores, weights: the same, or bit planes (n, bits, ceil(D / 8)).
+    """
+
+    patterns: Tensor
+    scores: Tensor
+    weights: Tensor
+
+
+Assignment = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+Seeding = Callable[["Stream", int, int, int], Tensor]
+
+
+class Stream:
+    """Blocks of patterns, plain or weighted, that can be iterated over as often as needed."""
+
+    def __init__(self, blocks: Iterable[Tensor | Block]) -> None:
+        self._blocks = blocks
+
+    def __iter__(self) -> Iterator[Block]:
+        for block in self._blocks:
+            yield block if isinstance(block, Block) else Block(block, block, block)
+
+
+def alternate(
+    stream: Stream, width: int, ones: int, steps: int, seeds: Tensor, assignment: Assignment = assign
+) -> tuple[Tensor, list[int]]:
+    """Improve centroids by turns until the objective stays the same, or for `steps` updates.
+
+    Args:
+        stream: the patterns.
+        width: neurons in a pattern.
+        ones: active neurons in each centroid.
+        seeds: patterns to start from, packed, uint8 (K, ceil(width / 8)).
+        assignment: `assign`, or a function like it.
+
+    Returns:
+        Packed centroids, uint8 (K, ceil(width / 8)), and the objective (shared active neurons, or their
+        weight as the assignment sees it) before each update and at the end.
+    """
+    frequency, totals = neuron_totals(stream, width)
+    centroids = completed(seeds, width, ones, frequency)
+    objective: list[int] = []
+    while True:
+        sums = no_sums(len(centroids), width, centroids.device)
+        sizes = torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)
+        overlaps = []
+        for block in stream:
+            index, overlap = assignment(block.scores, centroids, width)
+            add_to_sums(sums, block.weights, index)
+            sizes += index.bincount(minlength=len(centroids))
+            overlaps.append(overlap)
+        covered = torch.cat(overlaps)
+        objective.append(int(covered.sum()))
+        if len(objective) > steps or (len(objective) > 1 and objective[-1] == objective[-2]):
+            return centroids, objective
+        centroids = top_entries(sums, ones)
+        empty = (sizes == 0).nonzero().flatten()
+        if len(empty):
+            worst = (totals - covered).argsort(descending=True, stable=True)[: len(empty)]
+            centroids[empty] = completed(patterns_at(stream, worst), width, ones, frequency)
+
+
+def neuron_totals(stream: Stream, width: int) -> tuple[Tensor, Tensor]:
+    """Return each neuron's weight in the update over all patterns, int32 (D,), and each pattern's score."""
+    frequency, totals = None, []
+    for block in stream:
+        if frequency is None:
+            frequency = no_sums(1, width, block.patterns.device)
+        zeros = torch.zeros(len(block.patterns), dtype=torch.int64, device=block.patterns.device)
+        add_to_sums(frequency, block.weights, zeros)
+        totals.append(_row_totals(block.scores))
+    if frequency is None:
+        raise ValueError("patterns: there are none to fit")
+    return frequency[0], torch.cat(totals)
+
+
+def patterns_at(stream: Stream, positions: Tensor) -> Tensor:
+    """Return the patterns at `positions` in the stream, uint8 (len(positions), B), in that order."""
+    parts, sources, first = [], [], 0
+    for patterns, _, _ in stream:
+        here = ((positions >= first) & (positions < first + len(patterns))).nonzero().flatten()
+        parts.append(patterns.index_select(0, positions[here] - first))
+        sources.append(here)
+        first += len(patterns)
+    return torch.cat(parts)[torch.cat(sources).argsort()]
+
+
+def completed(patterns: Tensor, width: int, ones: int, frequency: Tensor) -> Tensor:
+    """Return packed patterns with exactly `ones` active neurons.
+
+    Neurons that are missing come from the most frequent inactive ones, and the least frequent active ones
+    are left out; ties go to the first position.
+    """
+    rank = torch.empty_like(frequency)
+    by_frequency = frequency.argsort(descending=True, stable=True)
+    rank[by_frequency] = torch.arange(width - 1, -1, -1, dtype=rank.dtype, device=rank.device)
+    rows = max(1, SEEDING_BYTES // (4 * width))
+    return torch.cat(
+        [top_entries(unpack(some, width, torch.int32) * width + rank, ones) for some in patterns.split(rows)]
+    )
+
+
+def _row_totals(scores: Tensor) -> Tensor:
+    if scores.ndim == 2:
+        return count_active(scores)
+    total = count_active(scores[:, 0])
+    for plane in scores.unbind(1)[1:]:
+        total = 2 * total + count_active(plane)
+    return total

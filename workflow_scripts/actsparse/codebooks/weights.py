@@ -1,0 +1,41 @@
+"""Weights of active neurons, abs(activation)^p, as small integers in bit planes.
+
+Integers, because their sums are the same in any order, on any number of threads and processes, and because
+popcounts of bit planes are faster than a float product.
+"""
+
+from torch import Tensor
+
+from actsparse.packing import pack, pack_planes
+
+# The largest weight, over the weight of a neuron of root-mean-square magnitude, and the bits of a weight.
+# Few bits decide which centroid is nearest; sums of many members are worth some more.
+ASSIGN_BITS, ASSIGN_LIMIT = 6, 12.0
+UPDATE_BITS, UPDATE_LIMIT = 8, 32.0
+
+
+def assign_weights(magnitudes: Tensor, scale: float, power: int) -> Tensor:
+    """Return what `assign` takes for patterns whose active neurons weigh abs(activation)^power.
+
+    Args:
+        magnitudes: floating-point (n, D), zero where a neuron is inactive.
+        scale: root mean square of active magnitudes in this layer.
+        power: 0 counts active neurons.
+
+    Returns:
+        Packed patterns, uint8 (n, ceil(D / 8)), for power 0; bit planes (n, bits, ceil(D / 8)) otherwise.
+    """
+    return _planes(magnitudes, scale, power, ASSIGN_BITS, ASSIGN_LIMIT)
+
+
+def update_weights(magnitudes: Tensor, scale: float, power: int) -> Tensor:
+    """Return what `add_to_sums` takes, as `assign_weights` does."""
+    return _planes(magnitudes, scale, power, UPDATE_BITS, UPDATE_LIMIT)
+
+
+def _planes(magnitudes: Tensor, scale: float, power: int, bits: int, limit: float) -> Tensor:
+    if power == 0:
+        return pack(magnitudes > 0)
+    largest = 2**bits - 1
+    relative = (magnitudes.float() / scale).pow_(power)
+    return pack_planes(relative.mul_(largest / limit).round_().clamp_(max=largest).int(), bits)
