@@ -1,6 +1,7 @@
 import fcntl
 import os
 import sys
+from pathlib import Path
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow_scripts"))
 
@@ -8,6 +9,7 @@ from actsparse.codebooks import ALGORITHMS
 from actsparse.provenance import source_digest
 from actsparse.resources.sources import PackageFile, parse_source
 from actsparse.study import ConfigError, load_study
+from actsparse.study.checks import model_shape, parameters
 
 # Nothing contacts a hub except the jobs that fetch, which say so themselves.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -31,7 +33,7 @@ if "gpu" in workflow.global_resources:
     workflow.register_resource("gpu", GPU_PLACES)
 
 # At most four jobs, or one on each GPU, compute at a time on one machine: each holds a model in memory.
-COMPUTE_THREADS = max(1, (workflow.cores or 1) // max(4, GPU_PLACES))
+COMPUTE_THREADS = max(1, (workflow.resource_settings.cores or 1) // max(4, GPU_PLACES))
 
 
 wildcard_constraints:
@@ -64,25 +66,49 @@ def loading(wildcards):
     return {key: model[key] for key in ("dtype", "trust_remote_code")} | {"device": CONFIG["device"]}
 
 
-def sparsity_inputs(wildcards):
-    """The thresholds and the codebook that an experiment needs."""
+def each_attempt(amount):
+    """A resource of which a job asks that much for each time that it has been tried."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def model_memory(wildcards, attempt):
+    """MB of memory that a job needs which loads a model: its weights, half as much again, and 3 GB."""
+    model = CONFIG["models"][wildcards.model]
+    shape = model_shape(wildcards.model, model, Path())
+    weights = parameters(shape) * (4 if model["dtype"] == "float32" else 2) / 2**20 if shape else 1000
+    return attempt * (3000 + round(1.5 * weights))
+
+
+def scheme_files(wildcards):
+    """The files that an experiment's scheme is built from, by name."""
     experiment = STUDY.experiments[wildcards.experiment]
+    model = wildcards.model
     needed = {}
     if experiment.thresholds is not None:
-        needed["thresholds"] = f"{RESULTS}/thresholds/{wildcards.model}/{experiment.thresholds}.json"
+        needed["thresholds"] = f"{RESULTS}/thresholds/{model}/{experiment.thresholds}.json"
     if experiment.codebook is not None:
-        needed["codebook"] = f"{RESULTS}/codebooks/{wildcards.model}/{experiment.codebook}.safetensors"
+        needed["codebook"] = f"{RESULTS}/codebooks/{model}/{experiment.codebook}.safetensors"
+    if experiment.needs_statistics:
+        needed["statistics"] = f"{RESULTS}/statistics/{model}.safetensors"
+    if experiment.preparation is not None:
+        needed["parameters"] = f"{RESULTS}/{experiment.preparation}/{model}/{experiment.slug}.safetensors"
     return needed
+
+
+def statistics_file(wildcards):
+    """The calibration statistics, for an experiment whose scorer or mitigation needs them."""
+    return {name: path for name, path in scheme_files(wildcards).items() if name == "statistics"}
 
 
 def experiment_params(wildcards):
     """What the evaluation has to know of its experiment."""
     experiment = STUDY.experiments[wildcards.experiment]
+    seeded = {"seed": CONFIG["seed"]} if experiment.params.get("scorer") == "random" else {}
     return {
         "model_name": wildcards.model,
         "experiment": experiment.slug,
         "method": experiment.method,
-        "params": experiment.params,
+        "params": experiment.params | seeded,
         **loading(wildcards),
     }
 

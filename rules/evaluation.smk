@@ -3,7 +3,7 @@
 
 rule evaluate_perplexity:
     input:
-        unpack(sparsity_inputs),
+        unpack(scheme_files),
         model="resources/models/{model}.json",
         windows=f"{RESULTS}/windows/{{model}}/perplexity.safetensors",
     output:
@@ -16,12 +16,13 @@ rule evaluate_perplexity:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=model_memory,
+        runtime=each_attempt(240),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
         experiment=experiment_params,
+        scheme_files=lambda w: list(scheme_files(w)),
         code=lambda w: digest("evaluate_perplexity.py", *STUDY.experiments[w.experiment].modules),
     message:
         "Perplexity of {wildcards.model} under {wildcards.experiment}"
@@ -31,7 +32,7 @@ rule evaluate_perplexity:
 
 rule evaluate_zero_shot:
     input:
-        unpack(sparsity_inputs),
+        unpack(scheme_files),
         model="resources/models/{model}.json",
         tasks=expand("resources/tasks/{task}", task=CONFIG.get("zero_shot", {}).get("tasks", [])),
     output:
@@ -44,12 +45,13 @@ rule evaluate_zero_shot:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=model_memory,
+        runtime=each_attempt(480),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
         experiment=experiment_params,
+        scheme_files=lambda w: list(scheme_files(w)),
         zero_shot={key: value for key, value in CONFIG.get("zero_shot", {}).items() if key != "tasks"}
         | {"seed": CONFIG["seed"]},
         code=lambda w: digest("evaluate_zero_shot.py", *STUDY.experiments[w.experiment].modules),

@@ -19,8 +19,7 @@ if "snakemake" in globals():
             lambda model: measure_perplexity(model, windows),
             model=snakemake.input.model,
             data={"windows": snakemake.input.windows},
-            thresholds=snakemake.input.get("thresholds"),
-            codebook=snakemake.input.get("codebook"),
+            scheme_files={name: snakemake.input[name] for name in snakemake.params.scheme_files},
             output=snakemake.output[0],
             **snakemake.params.experiment,
         )

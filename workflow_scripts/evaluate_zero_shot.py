@@ -23,8 +23,7 @@ if "snakemake" in globals():
             lambda model: measure_zero_shot(model, tokenizer, tasks, **snakemake.params.zero_shot),
             model=snakemake.input.model,
             data={folder.name: folder / "task.json" for folder in tasks},
-            thresholds=snakemake.input.get("thresholds"),
-            codebook=snakemake.input.get("codebook"),
+            scheme_files={name: snakemake.input[name] for name in snakemake.params.scheme_files},
             output=snakemake.output[0],
             **experiment,
         )

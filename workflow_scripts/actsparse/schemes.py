@@ -22,8 +22,8 @@ SIDES = {
 def build_scheme(
     method: str,
     params: dict[str, Any],
-    thresholds: Path | None,
-    codebook: Path | None,
+    thresholds: Path | None = None,
+    codebook: Path | None = None,
     statistics: Path | None = None,
     parameters: Path | None = None,
 ) -> Scheme | None:

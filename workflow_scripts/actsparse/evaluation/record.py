@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +29,21 @@ def evaluate(
     experiment: str,
     method: str,
     params: dict[str, Any],
-    thresholds: Path | None,
-    codebook: Path | None,
-    data: dict[str, Path],
+    scheme_files: Mapping[str, Path],
+    data: Mapping[str, Path],
     output: Path,
 ) -> None:
     """Load a model, apply an experiment's scheme, `measure` it, and write the result JSON to `output`.
 
-    `data` are the files the benchmark reads, by name; their digests go into the record. `seconds` is the time
-    of the measurement alone.
+    `scheme_files` are those that `build_scheme` takes, `data` those the benchmark reads, both by name; their
+    digests go into the record. `seconds` is the time of the measurement alone.
     """
     loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
-    scheme = build_scheme(method, params, thresholds, codebook)
+    scheme = build_scheme(method, params, **scheme_files)
     with sparsify(loaded, scheme) as applied:
         start = time.perf_counter()
         measured = measure(loaded)
         seconds = time.perf_counter() - start
-    files = {**data, "thresholds": thresholds, "codebook": codebook}
     record = {
         "benchmark": benchmark,
         "model": model_name,
@@ -55,7 +53,7 @@ def evaluate(
         **measured,
         "realised_sparsity": applied.realised_sparsity,
         "realised_sparsity_per_site": applied.realised_sparsity_per_site,
-        "replaced_linear_layers": len(applied.sites),
+        "replaced_linear_layers": len({site.module_name for site in applied.sites}),
         **(scheme.pattern.measured() if hasattr(getattr(scheme, "pattern", None), "measured") else {}),
         "dtype": dtype,
         "device": _device_name(loaded.device),
@@ -63,7 +61,7 @@ def evaluate(
         "seconds": seconds,
         "peak_memory_mb": _peak_memory_mb(),
         "model_digest": read_json(model)["digest"],
-        "inputs": {name: sha256_of(path) for name, path in files.items() if path is not None},
+        "inputs": {name: sha256_of(path) for name, path in {**data, **scheme_files}.items()},
         "versions": package_versions(),
         "git_commit": git_commit(),
     }

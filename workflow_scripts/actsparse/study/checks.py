@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from actsparse.codebooks import ALGORITHMS
+from actsparse.combinations import refusal
 from actsparse.files import read_json
 from actsparse.mitigations import MITIGATIONS
 from actsparse.patterns import parse_pattern
@@ -45,6 +46,15 @@ def model_shape(name: str, entry: dict[str, Any], root: Path) -> dict[str, int] 
         found = found.get("text_config", found)
         return {key: value for key, value in found.items() if isinstance(value, int)}
     return entry.get("shape")
+
+
+def parameters(shape: dict[str, int]) -> int:
+    """Return about how many parameters a model has, from above: no shared keys, embeddings not tied."""
+    hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
+    heads = shape.get("num_attention_heads", 1)
+    attention = heads * shape.get("head_dim", hidden // heads)
+    layer = 4 * hidden * attention + 3 * hidden * shape["intermediate_size"]
+    return layers * layer + 2 * hidden * shape.get("vocab_size", 128_000)
 
 
 def _check_one_of(where: str, word: str, allowed) -> None:
@@ -93,8 +103,10 @@ def _check_experiment(experiment: Experiment, config: dict[str, Any]) -> None:
             lookup(registries[key], params[key], key)
         except ValueError as error:
             raise ConfigError(f"{where}.{key}: {error}") from None
-    if experiment.thresholds is not None and "calibration" not in config:
+    calibrated = experiment.thresholds is not None or experiment.needs_statistics or experiment.preparation
+    if calibrated and "calibration" not in config:
         raise ConfigError(f"calibration: missing (required by {where})")
+    _check_training(experiment, config)
     for word in params.get("projections", []):
         try:
             re.compile(word)
@@ -103,6 +115,24 @@ def _check_experiment(experiment: Experiment, config: dict[str, Any]) -> None:
     word, arguments = parse_pattern(params["pattern"]) if "pattern" in params else (None, ())
     if word == "n_of_m" and arguments[0] > arguments[1]:
         raise ConfigError(f"{where}.pattern: {params['pattern']!r} is not allowed (N must not exceed M)")
+    if word is not None:
+        side = "weight" if experiment.method == "prune_weights" else "input"
+        reason = refusal(side, params["scorer"], word, params.get("mitigation", "none"))
+        if reason is not None:
+            raise ConfigError(f"{where}: {reason}")
+    if params.get("mitigation") == "low_rank" and "rank" not in params:
+        raise ConfigError(f"{where}.rank: missing (required by mitigation low_rank)")
+
+
+def _check_training(experiment: Experiment, config: dict[str, Any]) -> None:
+    if experiment.preparation != "trained_parameters":
+        return
+    held_out, sequences = config["training"]["validation_sequences"], config["calibration"]["sequences"]
+    if sequences is not None and sequences <= held_out:
+        raise ConfigError(
+            f"training.validation_sequences: {held_out} is not allowed (must be below the {sequences} "
+            f"calibration.sequences, which experiments.{experiment.slug} trains on)"
+        )
 
 
 def _check_sizes(experiment: Experiment, config: dict[str, Any], model: str, shape: dict[str, int]) -> None:

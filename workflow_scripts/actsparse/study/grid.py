@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from actsparse.mitigations import MITIGATIONS
+from actsparse.mitigations import MITIGATIONS, MITIGATIONS_WITH_STATISTICS, TRAINED_MITIGATIONS
 from actsparse.patterns import PATTERNS, parse_pattern
-from actsparse.scorers import SCORERS
+from actsparse.scorers import SCORERS, SCORERS_WITH_PRUNED_WEIGHTS, SCORERS_WITH_STATISTICS
 from actsparse.study.schema import ConfigError, check
 
 # How a varied key is written in a slug; a key that is not here is written in full.
@@ -49,6 +49,25 @@ class Experiment:
         return codebook_slug(self.params) if self.method == "codebook" else None
 
     @property
+    def needs_statistics(self) -> bool:
+        """Whether it needs the statistics of calibration inputs."""
+        scorer, mitigation = self.params.get("scorer"), self.params.get("mitigation")
+        calibrated = scorer in SCORERS_WITH_STATISTICS or mitigation in MITIGATIONS_WITH_STATISTICS
+        return calibrated and not self.as_published
+
+    @property
+    def preparation(self) -> str | None:
+        """What a job of its own makes for it: "trained_parameters", "pruned_weights" or nothing."""
+        if self.params.get("mitigation") in TRAINED_MITIGATIONS and not self.as_published:
+            return "trained_parameters"
+        return "pruned_weights" if self.params.get("scorer") in SCORERS_WITH_PRUNED_WEIGHTS else None
+
+    @property
+    def as_published(self) -> bool:
+        """Whether the artifact's own arithmetic is wanted where it differs from the corrected one."""
+        return self.params.get("as_published", False)
+
+    @property
     def modules(self) -> list[str]:
         """The library modules that its evaluation uses beyond those that every evaluation does."""
         if self.method == "dense":
@@ -62,6 +81,8 @@ class Experiment:
             MITIGATIONS[params.get("mitigation", "none")],
         ]
         extra = {"threshold": ["actsparse.thresholds"], "codebook": CODEBOOK_MODULES}.get(self.method, [])
+        if self.preparation == "pruned_weights":
+            classes += [PATTERNS["full"], MITIGATIONS["stored_weights"]]
         return [name.partition(":")[0] for name in classes] + extra
 
 

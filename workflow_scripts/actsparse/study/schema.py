@@ -91,6 +91,7 @@ def _allowed(error: jsonschema.ValidationError) -> str:
         "const": lambda: f"allowed: {limit}",
         "type": lambda: f"expected {limit if isinstance(limit, str) else ' or '.join(limit)}",
         "minimum": lambda: f"must be at least {limit}",
+        "exclusiveMinimum": lambda: f"must be above {limit}",
         "exclusiveMaximum": lambda: f"must be below {limit}",
         "minItems": lambda: f"needs at least {limit} item",
         "minProperties": lambda: f"needs at least {limit} entry",

@@ -1,0 +1,91 @@
+# What calibration text gives to scorers and mitigations: statistics of inputs, trained parameters, and weights
+# that are updated while they are pruned.
+
+
+rule measure_statistics:
+    input:
+        model="resources/models/{model}.json",
+        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+    output:
+        f"{RESULTS}/statistics/{{model}}.safetensors",
+    log:
+        f"{RESULTS}/logs/measure_statistics/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_statistics/{{model}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: COMPUTE_THREADS
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=GPUS,
+        jobs_per_gpu=CONFIG["jobs_per_gpu"],
+    params:
+        projections=["[qkvo]_proj|qkv_proj|gate_proj|up_proj|gate_up_proj|down_proj"],
+        loading=loading,
+        code=digest("measure_statistics.py"),
+    message:
+        "Statistics of the inputs of {wildcards.model}"
+    script:
+        "../workflow_scripts/measure_statistics.py"
+
+
+rule train_mitigation:
+    input:
+        unpack(statistics_file),
+        model="resources/models/{model}.json",
+        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+    output:
+        parameters=f"{RESULTS}/trained_parameters/{{model}}/{{experiment}}.safetensors",
+        report=f"{RESULTS}/trained_parameters/{{model}}/{{experiment}}.json",
+    log:
+        f"{RESULTS}/logs/train_mitigation/{{model}}/{{experiment}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_mitigation/{{model}}/{{experiment}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: COMPUTE_THREADS
+    resources:
+        mem_mb=8000,
+        runtime=480,
+        gpu=GPUS,
+        jobs_per_gpu=CONFIG["jobs_per_gpu"],
+    params:
+        method=lambda w: STUDY.experiments[w.experiment].method,
+        params=lambda w: STUDY.experiments[w.experiment].params,
+        scheme_files=lambda w: list(statistics_file(w)),
+        training=CONFIG["training"],
+        loading=loading,
+        code=lambda w: digest("train_mitigation.py", *STUDY.experiments[w.experiment].modules),
+    message:
+        "Training the mitigation of {wildcards.experiment} for {wildcards.model}"
+    script:
+        "../workflow_scripts/train_mitigation.py"
+
+
+rule prune_weights:
+    input:
+        model="resources/models/{model}.json",
+        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+    output:
+        f"{RESULTS}/pruned_weights/{{model}}/{{experiment}}.safetensors",
+    log:
+        f"{RESULTS}/logs/prune_weights/{{model}}/{{experiment}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/prune_weights/{{model}}/{{experiment}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: COMPUTE_THREADS
+    resources:
+        mem_mb=8000,
+        runtime=480,
+        gpu=GPUS,
+        jobs_per_gpu=CONFIG["jobs_per_gpu"],
+    params:
+        params=lambda w: STUDY.experiments[w.experiment].params,
+        loading=loading,
+        code=lambda w: digest("prune_weights.py", *STUDY.experiments[w.experiment].modules),
+    message:
+        "Pruning the weights of {wildcards.model} for {wildcards.experiment}"
+    script:
+        "../workflow_scripts/prune_weights.py"
