@@ -14,8 +14,8 @@ rule fit_codebook:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=each_attempt(8000),
+        runtime=each_attempt(240),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:

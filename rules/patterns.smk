@@ -16,8 +16,8 @@ rule extract_patterns:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=model_memory,
+        runtime=each_attempt(120),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:

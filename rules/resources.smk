@@ -142,8 +142,8 @@ rule make_windows:
         "../envs/lm.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=each_attempt(4000),
+        runtime=each_attempt(30),
     params:
         corpus=lambda w: CONFIG[w.use]["corpus"],
         split=lambda w: CONFIG[w.use]["split"],

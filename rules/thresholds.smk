@@ -1,6 +1,10 @@
 # One pass over the calibration text counts activation magnitudes; thresholds of any sparsity follow.
 
 
+localrules:
+    compute_thresholds,
+
+
 rule measure_histograms:
     input:
         model="resources/models/{model}.json",
@@ -15,8 +19,8 @@ rule measure_histograms:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=model_memory,
+        runtime=each_attempt(120),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:

@@ -1,5 +1,6 @@
 """Things that several test modules share and that are slow to make."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +39,16 @@ def real_model() -> Path:
 def real_corpus() -> Path:
     """The test split of the default study's text."""
     return fetched("resources/corpora/wikipedia/test.parquet")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With ACTSPARSE_NO_SKIPS set, a skipped test has failed: where everything can be had, all must run.
+
+    Only tests that need a GPU may still be skipped; their reasons say so.
+    """
+    report = yield
+    if os.environ.get("ACTSPARSE_NO_SKIPS") and report.skipped and "GPU" not in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though ACTSPARSE_NO_SKIPS is set: {report.longrepr[2]}"
+    return report

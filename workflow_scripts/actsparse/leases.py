@@ -49,6 +49,7 @@ def leased_devices(count: int, jobs_per_gpu: int = 1, folder: Path = FOLDER) -> 
     with ExitStack() as held:
         leased = _wait_for(devices, count, jobs_per_gpu, folder, held) if devices else []
         os.environ[VISIBLE] = ",".join(leased)
+        print(f"GPUs of this job: {', '.join(leased) or 'none'}", flush=True)
         try:
             yield leased
         finally:

@@ -1,0 +1,140 @@
+"""The conda environments: each holds what the scripts of its rules import, in the pinned versions.
+
+Nothing is solved or installed: imports are read from the source, through the library, at any depth. (Under
+Snakemake a missing package may go unnoticed, because the host's packages are on a script's path, too.)
+"""
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_study import ROOT
+
+SCRIPTS = ROOT / "workflow_scripts"
+ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
+RULE = re.compile(r"^rule \w+:.*?(?=^rule |\Z)", re.MULTILINE | re.DOTALL)
+
+
+def normal(name: str) -> str:
+    """A distribution's name as the package index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pinned() -> dict[str, str]:
+    lines = (ROOT / "envs/constraints.txt").read_text().split()
+    return {normal(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def requirements(environment: Path) -> dict[str, str]:
+    """What pip installs in an environment, by name; each with an exact version."""
+    entries = yaml.safe_load(environment.read_text())["dependencies"]
+    [from_pip] = [entry["pip"] for entry in entries if isinstance(entry, dict)]
+    return {normal(name): version for name, version in (entry.split("==") for entry in from_pip)}
+
+
+def scripts_by_environment() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for rules in (ROOT / "rules").glob("*.smk"):
+        for rule in RULE.findall(rules.read_text()):
+            script = re.search(r'"\.\./workflow_scripts/(\w+\.py)"', rule)
+            environment = re.search(r'"\.\./envs/(\w+\.yaml)"', rule)
+            assert bool(script) == bool(environment), rule
+            if script:
+                found.setdefault(environment[1], set()).add(script[1])
+    return found
+
+
+def module_file(module: str) -> Path | None:
+    path = SCRIPTS.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports anywhere, or names as a registry does ("package.module:Class")."""
+    modules = set()
+    nodes = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        nodes.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            modules.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules.add(node.module)
+            modules.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"actsparse[\w.]+:\w+", str(node.value)):
+            modules.add(node.value.split(":")[0])
+    return modules
+
+
+def outside_imports(script: str) -> set[str]:
+    """The packages beyond the standard library that a script imports, itself or through the library."""
+    pending, reached, outside = [SCRIPTS / script], set(), set()
+    while pending:
+        path = pending.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        for module in imports(path):
+            package = module.split(".")[0]
+            if package == "actsparse":
+                parents = [module.rsplit(".", depth)[0] for depth in range(module.count(".") + 1)]
+                pending.extend(filter(None, map(module_file, parents)))
+            elif package not in sys.stdlib_module_names:
+                outside.add(package)
+    return outside
+
+
+@pytest.mark.parametrize(
+    ("environment", "script"),
+    [
+        (name, script)
+        for name, scripts in sorted(scripts_by_environment().items())
+        for script in sorted(scripts)
+    ],
+)
+def test_an_environment_holds_what_its_scripts_import(environment, script):
+    installed = requirements(ROOT / "envs" / environment)
+    distributions = packages_distributions()
+    for package in sorted(outside_imports(script)):
+        assert package in distributions, f"{script} imports {package}, which is not installed here"
+        names = {normal(name) for name in distributions[package]}
+        assert names & installed.keys(), f"envs/{environment} lacks {package}, which {script} imports"
+
+
+def test_imports_are_found_at_any_depth():
+    assert {"torch", "transformers", "safetensors", "lm_eval"} <= outside_imports("evaluate_zero_shot.py")
+    assert "torch" not in outside_imports("collate_tables.py")
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_versions_are_the_pinned_ones(environment):
+    versions = pinned()
+    for name, version in requirements(environment).items():
+        assert versions[name] == version, f"{environment.name}: {name}"
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_channels_are_strict(environment):
+    """conda-forge alone, and `nodefaults`, so that a user's own configuration adds no other channel."""
+    assert yaml.safe_load(environment.read_text())["channels"] == ["conda-forge", "nodefaults"]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_every_environment_is_used(environment):
+    assert scripts_by_environment()[environment.name]
+
+
+def test_environments_and_installation_have_one_python():
+    pythons = {
+        entry
+        for environment in ENVIRONMENTS
+        for entry in yaml.safe_load(environment.read_text())["dependencies"]
+        if isinstance(entry, str) and entry.startswith("python")
+    }
+    assert len(pythons) == 1
