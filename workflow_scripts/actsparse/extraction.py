@@ -25,7 +25,7 @@ def extract_patterns(
 
     def record(site: Site):
         def hook(module, args, output):
-            magnitudes = output[0].abs()
+            magnitudes = site.part(output)[0].abs()
             writer.add(site.projection, site.layer, pattern.mask(magnitudes, site), magnitudes)
 
         return hook

@@ -3,13 +3,17 @@
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from actsparse.files import atomic_path
-from actsparse.sites import Site, find_sites
+from actsparse.sites import Side, Site, find_sites
+
+if TYPE_CHECKING:
+    from actsparse.sparsify import Scorer
 
 # A bin is what float32 magnitudes share in exponent and in the first MANTISSA_BITS of the mantissa, so all
 # bins have a relative width of 2^-MANTISSA_BITS. Magnitudes outside [2^MIN_EXPONENT, 2^MAX_EXPONENT) fall
@@ -54,13 +58,18 @@ def quantile(histogram: Tensor, fraction: float) -> float:
 
 
 def measure_histograms(
-    model: nn.Module, windows: Iterable[Tensor], projections: Iterable[str]
+    model: nn.Module,
+    windows: Iterable[Tensor],
+    projections: Iterable[str],
+    side: Side = "output",
+    scorer: "Scorer | None" = None,
 ) -> dict[str, Tensor]:
     """Run the dense model over `windows` (each int (length)) and count abs(output) of the projections.
 
+    With side "input", their inputs are counted; with a scorer, its scores of them instead of magnitudes.
     Returns {projection: int64 (layers, BINS)}.
     """
-    sites = find_sites(model, projections, "output")
+    sites = find_sites(model, projections, side)
     layers = 1 + max(site.layer for site in sites)
     counts = {
         site.projection: torch.zeros(layers, BINS, dtype=torch.int64, device=model.device) for site in sites
@@ -68,7 +77,9 @@ def measure_histograms(
 
     def count(site: Site):
         def hook(module, args, output):
-            counts[site.projection][site.layer] += torch.bincount(bin_of(output).flatten(), minlength=BINS)
+            x = args[0] if side == "input" else site.part(output)
+            scores = x if scorer is None else scorer.score(x, site)
+            counts[site.projection][site.layer] += torch.bincount(bin_of(scores).flatten(), minlength=BINS)
 
         return hook
 

@@ -56,6 +56,10 @@ class Site:
         """The projection's weight, (out_features, in_features); of a part of a fused layer, a view."""
         return self.module.weight if self.rows is None else self.module.weight[self.rows]
 
+    def part(self, output: Tensor) -> Tensor:
+        """Return what the projection contributes to its layer's output, (..., out_features); a view."""
+        return output if self.rows is None else output[..., self.rows]
+
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
     """Return the language model's decoder layers; of a multimodal model, those of its text model.

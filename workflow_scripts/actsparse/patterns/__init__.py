@@ -3,6 +3,7 @@
 PATTERNS = {
     "n_of_m": "actsparse.patterns.n_of_m:NOfM",
     "top_k": "actsparse.patterns.top_k:TopK",
+    "top_k_table": "actsparse.patterns.top_k_table:TopKTable",
     "threshold": "actsparse.patterns.threshold:Threshold",
     "full": "actsparse.patterns.full:Full",
     "codebook": "actsparse.patterns.codebook:CodebookPattern",
