@@ -12,7 +12,7 @@ import yaml
 from tiny import tiny_llama
 
 ROOT = Path(__file__).parent.parent
-WORKFLOW_FILES = ("Snakefile", "config.yaml", "rules", "envs", "profiles", "workflow_scripts")
+WORKFLOW_FILES = ("Snakefile", "config.yaml", "rules", "envs", "profiles", "published", "workflow_scripts")
 
 CONFIG = {
     "study": "tiny",

@@ -17,6 +17,10 @@ from actsparse.study.grid import Experiment
 from actsparse.study.schema import ConfigError
 
 
+# A study unpacked from its archive has results, and none of the files they were made from.
+UNPACKED = "ro-crate-metadata.json"
+
+
 def check_references(config: dict[str, Any], experiments: dict[str, Experiment], root: Path) -> None:
     """Raise ConfigError for the first word that names nothing and the first size that does not fit."""
     for family in ("models", "corpora", "tasks"):
@@ -69,7 +73,8 @@ def _check_source(where: str, entry: dict[str, Any], root: Path) -> None:
             source = parse_source(text)
         except ValueError as error:
             raise ConfigError(f"{where}.source: {error}") from None
-        if isinstance(source, LocalPath) and not (root / source.path).exists():
+        missing = isinstance(source, LocalPath) and not (root / source.path).exists()
+        if missing and not (root / UNPACKED).exists():
             raise ConfigError(f"{where}.source: no such file or folder: {source.path}")
         if isinstance(source, PackageFile) and "sha256" not in entry:
             raise ConfigError(f"{where}.sha256: missing (required with a pypi:// source)")

@@ -1,0 +1,166 @@
+# Figures, the comparison with the papers, provenance, and the archive of a finished study.
+
+from actsparse.figures import figures_of
+
+PUBLISHED = [
+    os.path.join(workflow.basedir, "published", name)
+    for name in (
+        "nm_activation_pruning_tables.csv",
+        "threshold_perplexity.csv",
+        "tolerances.yaml",
+        "known_differences.yaml",
+    )
+]
+COMPARISONS = expand(
+    f"{RESULTS}/tables/{{table}}.{{suffix}}",
+    table=["fidelity", "shapes"],
+    suffix=["csv", "md", "tex", "html"],
+)
+PROVENANCE = [f"{RESULTS}/provenance.json", f"{RESULTS}/provenance.html"]
+FIGURES = expand(
+    f"{RESULTS}/figures/{{figure}}.{{suffix}}",
+    figure=figures_of(CONFIG, METHODS),
+    suffix=["svg", "pdf"],
+)
+PATTERN_STORES = expand(
+    f"{RESULTS}/patterns/{{model}}/{{sparsity}}",
+    model=CONFIG["models"],
+    sparsity=sorted({codebook["threshold"] for codebook in STUDY.codebooks.values()}),
+)
+
+
+report: "captions/study.rst"
+
+
+# One process draws them all: loading matplotlib takes longer than drawing. Benchmark files are read where they
+# are there; as inputs, a lost one would run its job again.
+rule draw_figures:
+    input:
+        results=EVALUATIONS,
+        thresholds=THRESHOLDS,
+        patterns=PATTERN_STORES,
+    output:
+        [
+            report(
+                f"{RESULTS}/figures/{figure}.svg",
+                caption=f"captions/{figure}.rst",
+                category="Figures",
+                labels={"figure": figure.replace("_", " ")},
+            )
+            for figure in figures_of(CONFIG, METHODS)
+        ],
+        expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=figures_of(CONFIG, METHODS)),
+    log:
+        f"{RESULTS}/logs/draw_figures/figures.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/draw_figures/figures.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        study=STUDY.name,
+        figures=figures_of(CONFIG, METHODS),
+        benchmarks=f"{RESULTS}/benchmarks",
+        code=digest("draw_figures.py", *(f"actsparse.figures.{name}" for name in figures_of(CONFIG, METHODS))),
+    message:
+        "Drawing the figures"
+    script:
+        "../workflow_scripts/draw_figures.py"
+
+
+rule compare_published:
+    input:
+        results=EVALUATIONS,
+        published=PUBLISHED,
+    output:
+        expand(
+            f"{RESULTS}/tables/{{table}}.{{suffix}}",
+            table=["fidelity", "shapes"],
+            suffix=["csv", "md", "tex"],
+        ),
+        [
+            report(
+                f"{RESULTS}/tables/{table}.html",
+                caption="captions/published.rst",
+                category="Published",
+                labels={"table": table},
+            )
+            for table in ("fidelity", "shapes")
+        ],
+    log:
+        f"{RESULTS}/logs/compare_published/comparison.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compare_published/comparison.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=CONFIG,
+        code=digest("compare_published.py"),
+    message:
+        "Comparing with the published tables"
+    script:
+        "../workflow_scripts/compare_published.py"
+
+
+rule describe_results:
+    input:
+        results=EVALUATIONS,
+    output:
+        json=f"{RESULTS}/provenance.json",
+        html=report(
+            f"{RESULTS}/provenance.html",
+            caption="captions/provenance.rst",
+            category="Provenance",
+            labels={"table": "result files"},
+        ),
+    log:
+        f"{RESULTS}/logs/describe_results/provenance.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/describe_results/provenance.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        study=STUDY.name,
+        code=digest("describe_results.py"),
+    message:
+        "Listing the result files with checksums and versions"
+    script:
+        "../workflow_scripts/describe_results.py"
+
+
+rule archive:
+    input:
+        TABLES,
+        COMPARISONS,
+        FIGURES,
+        PROVENANCE,
+    output:
+        f"results/{STUDY.name}.crate.zip",
+    log:
+        f"{RESULTS}/logs/archive/archive.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/archive/archive.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        results=RESULTS,
+        config=CONFIG,
+    message:
+        "Packing the study into {output}"
+    script:
+        "../workflow_scripts/archive_study.py"

@@ -1,0 +1,141 @@
+"""Published numbers beside ours: every published cell gets a verdict, for a stated reason."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from actsparse.fidelity import COUNT, compare, known_difference, row_word, why_not_comparable
+from actsparse.published import PROJECTIONS, read_published
+from actsparse.shapes import shapes
+
+FOLDER = Path(__file__).parent.parent / "published"
+CELLS = read_published(FOLDER)
+TOLERANCES = yaml.safe_load((FOLDER / "tolerances.yaml").read_text())
+KNOWN = yaml.safe_load((FOLDER / "known_differences.yaml").read_text())
+LLAMA = "NousResearch/Llama-2-7b-chat-hf"
+QWEN = "Qwen/Qwen2.5-7B-Instruct"
+CONFIG = {
+    "models": {"llama-2": {"source": f"hf://{LLAMA}@abc"}},
+    "corpora": {"wikitext": {"source": "hf://Salesforce/wikitext", "name": "wikitext-2-raw-v1"}},
+    "perplexity": {"corpus": "wikitext", "split": "test", "sequence_length": 2048, "sequences": None},
+    "zero_shot": {"tasks": ["boolq", "piqa"], "limit": None, "apply_chat_template": False},
+}
+NM = {"pattern": "2:4", "scorer": "magnitude", "mitigation": "none", "projections": list(PROJECTIONS)}
+
+
+def study(*rows, model="llama-2"):
+    """Rows and parameters of experiments given as (pruning, perplexity, params)."""
+    frame = pd.DataFrame(
+        {
+            "model": model,
+            "experiment": f"e{i}",
+            "method": "dense" if pruning == "none" else "prune_activations",
+            "pruning": pruning,
+            "perplexity": perplexity,
+            "boolq": 0.7,
+            COUNT: 0 if pruning == "none" else 224,
+        }
+        for i, (pruning, perplexity, _) in enumerate(rows)
+    )
+    params = {(model, f"e{i}"): given for i, (*_, given) in enumerate(rows)}
+    return frame, params
+
+
+def verdicts(rows, config=CONFIG):
+    frame, params = study(*rows)
+    table = compare(frame, params, config, CELLS, TOLERANCES, KNOWN)
+    ours = table[table.experiment.notna()]
+    return {(row.row, row.metric): (row.verdict, row.reason) for row in ours.itertuples()}, table
+
+
+def test_published_cells_are_read():
+    assert len(CELLS) == 244 + 4
+    [cell] = [c for c in CELLS if (c.model, c.row, c.metric, c.left_out) == (LLAMA, "2:4", "perplexity", ())]
+    assert (cell.value, cell.digit, cell.chat_template) == (10.23, 0.01, False)
+    left_out = {c.row: c.projections for c in CELLS if c.left_out}
+    assert left_out["0.5 wt"] == ["gate_proj", "up_proj", "down_proj"]
+    assert {c.row for c in CELLS if c.table == "threshold_perplexity"} == {"threshold 0.3", "threshold 0.5"}
+
+
+def test_verdicts():
+    found, table = verdicts([("none", 6.95, {}), ("2:4", 12.0, NM), ("4:8", 8.0, NM)])
+    assert found["none", "perplexity"] == ("within tolerance", "")
+    assert found["2:4", "perplexity"] == ("outside", "")
+    assert found["2:4", "boolq"] == ("within tolerance", "")
+    assert found["2:4", COUNT] == ("within tolerance", "")
+    assert found["4:8", "perplexity"][0] == "not published"
+    assert found["2:4", "piqa"] == ("not comparable", "not measured here, or not finite")
+    rest = table[table.experiment.isna()]
+    assert set(rest.verdict) == {"not comparable"}
+    assert f"{QWEN} is not in this study" in set(rest.reason)
+    difference = table[(table.experiment == "e1") & (table.metric == "perplexity")].difference.item()
+    assert difference == pytest.approx(12.0 - 10.23)
+
+
+def test_every_published_cell_is_there():
+    _, table = verdicts([("none", 6.95, {})])
+    assert table.published.notna().sum() == len(CELLS)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"perplexity": CONFIG["perplexity"] | {"split": "train"}}, "ours on wikitext (train)"),
+        ({"perplexity": CONFIG["perplexity"] | {"sequences": 4}}, "all windows of 2048 tokens"),
+        ({"perplexity": CONFIG["perplexity"] | {"sequence_length": 512}}, "all windows of 2048 tokens"),
+    ],
+)
+def test_another_protocol_is_not_compared(change, reason):
+    found, _ = verdicts([("2:4", 10.23, NM)], CONFIG | change)
+    assert found["2:4", "perplexity"][0] == "not comparable"
+    assert reason in found["2:4", "perplexity"][1]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"limit": 24}, "ours on the first 24"), ({"apply_chat_template": True}, "without the chat template")],
+)
+def test_other_items_or_prompts_are_not_compared(change, reason):
+    config = CONFIG | {"zero_shot": CONFIG["zero_shot"] | change}
+    found, _ = verdicts([("2:4", 10.23, NM)], config)
+    assert reason in found["2:4", "boolq"][1]
+
+
+@pytest.mark.parametrize("change", [{"scorer": "wina"}, {"mitigation": "shift"}, {"projections": ["q_proj"]}])
+def test_another_method_is_not_the_published_one(change):
+    found, _ = verdicts([("2:4", 10.23, NM | change)])
+    assert found["2:4", "perplexity"][0] == "not published"
+
+
+def test_known_differences():
+    pruned = next(c for c in CELLS if c.model == QWEN and c.row == "2:4" and c.metric == "perplexity")
+    assert "bias" in known_difference(pruned, KNOWN)
+    assert "bias" in why_not_comparable(pruned, CONFIG, NM, KNOWN)
+    assert why_not_comparable(pruned, CONFIG, NM | {"as_published": True}, KNOWN) == ""
+    dense = next(c for c in CELLS if c.model == QWEN and c.row == "none")
+    attention_kept = next(c for c in CELLS if c.model == QWEN and "q_proj" in c.left_out)
+    assert known_difference(dense, KNOWN) == known_difference(attention_kept, KNOWN) == ""
+
+
+def test_shapes_compare_order_and_size_of_loss():
+    frame, params = study(
+        ("none", 10.0, {}), ("2:4", 20.0, NM), ("8:16", 15.0, NM), ("2:4", 99.0, NM | {"scorer": "wina"})
+    )
+    table = shapes(frame, params, CELLS, KNOWN)
+    assert set(table.published_model) == {LLAMA, "google/gemma-3-4b-it"}
+    assert table.rank_correlation.tolist() == pytest.approx([1.0] * 4)
+    row = table[(table.published_model == LLAMA) & (table.row == "2:4")].iloc[0]
+    assert (row["rank"], row.published_rank, row.over_dense) == (2, 2, 2.0)
+    assert row.published_over_dense == pytest.approx(10.23 / 6.943)
+
+
+def test_a_reversed_order_shows():
+    frame, params = study(("none", 10.0, {}), ("2:4", 15.0, NM), ("8:16", 20.0, NM))
+    assert shapes(frame, params, CELLS, KNOWN).rank_correlation.tolist() == pytest.approx([-1.0] * 4)
+
+
+def test_row_words():
+    threshold = pd.Series({"method": "threshold", "sparsity": 0.5, "pruning": "threshold"})
+    assert row_word(threshold) == "threshold 0.5"
+    assert row_word(pd.Series({"method": "prune_weights", "pruning": "2:4 wt"})) == "2:4 wt"

@@ -1,0 +1,104 @@
+"""Figures are drawn from result files alone, the same bytes each time."""
+
+from importlib import import_module
+from pathlib import Path
+
+import made_up_study
+import pytest
+from actsparse.figures import NEEDS, available, figures_of
+from actsparse.figures.data import read_study
+from actsparse.figures.series import points, series_name
+from actsparse.figures.style import COLOURS, MARKERS, look
+from draw_figures import draw_figures
+
+ROOT = Path(__file__).parent.parent
+
+
+def study_data(folder):
+    return read_study(**made_up_study.files(folder), benchmarks=folder / "benchmarks")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return study_data(made_up_study.make_results(tmp_path_factory.mktemp("results")))
+
+
+def axes_of(data, name):
+    return import_module(f"actsparse.figures.{name}").draw(data).axes
+
+
+def test_same_data_same_bytes_in_both_formats(data, tmp_path):
+    for folder in ("first", "second"):
+        draw_figures(data, "made-up", list(NEEDS), tmp_path / folder)
+    for name in NEEDS:
+        for suffix in ("svg", "pdf"):
+            first = (tmp_path / "first" / f"{name}.{suffix}").read_bytes()
+            assert first == (tmp_path / "second" / f"{name}.{suffix}").read_bytes()
+        assert b"study made-up; commit 0000000" in (tmp_path / "first" / f"{name}.svg").read_bytes()
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_every_axis_has_a_label(data, name):
+    axes = axes_of(data, name)
+    assert axes[0].get_ylabel() or axes[0].get_yticklabels()[0].get_text()
+    assert all(one.get_xlabel() for one in axes)
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_every_figure_has_a_caption(name):
+    assert (ROOT / f"rules/captions/{name}.rst").exists()
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_two_models_stand_beside_each_other(name, tmp_path):
+    made_up_study.make_results(tmp_path, "smol")
+    made_up_study.make_results(tmp_path, "large")
+    assert len(axes_of(study_data(tmp_path), name)) >= 2
+
+
+def test_every_experiment_is_ranked_best_at_the_top(data):
+    [axes] = axes_of(data, "perplexity_ranking")
+    labels = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert labels[-1] == "dense" and labels[0] == "weight-2of4"
+    assert set(labels) == set(made_up_study.experiments())
+
+
+def test_recall_has_its_single_centroid_baseline(data):
+    recall = axes_of(data, "codebook_size")[1]
+    lines = {tuple(line.get_ydata()) for line in recall.get_lines()}
+    for records in data.results.values():
+        coverage = records["perplexity"].get("coverage", {}).get("gate_proj")
+        if coverage:
+            assert (coverage["baseline_recall"],) * 2 in lines
+
+
+def test_a_perplexity_that_is_not_finite_is_no_point(data):
+    records = {**data.results["smol", "dense"]}
+    records["perplexity"] = records["perplexity"] | {"value": None}
+    broken = type(data)({("smol", "dense"): records}, {}, {}, data.jobs)
+    assert points(broken, "smol").empty
+
+
+def test_active_frequency_and_jobs(data):
+    [found] = data.active.values()
+    assert found["gate_proj"].shape == (made_up_study.LAYERS, made_up_study.WIDTH)
+    assert found["gate_proj"].min() >= 0 and found["gate_proj"].max() <= 1
+    assert len(data.jobs) == 12 and "fit_codebook" in set(data.jobs.rule)
+
+
+def test_a_study_gets_the_figures_it_has_data_for():
+    config = {"perplexity": {}}
+    assert available(config, {"dense"}) == {"perplexity"}
+    assert figures_of(config, {"prune_weights"}) == [
+        "perplexity_sparsity",
+        "perplexity_ranking",
+        "time_memory",
+    ]
+    assert figures_of({"zero_shot": {}, **config}, {"codebook"}) == list(NEEDS)
+
+
+def test_series_and_looks_differ():
+    nm = {"pattern": "2:4", "scorer": "wina", "mitigation": "shift"}
+    assert series_name("prune_activations", nm) == "pruned activations, wina, shift"
+    looks = {tuple(look(i).values()) for i in range(len(COLOURS) * len(MARKERS))}
+    assert len(looks) == len(COLOURS) * len(MARKERS)

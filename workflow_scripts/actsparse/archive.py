@@ -1,0 +1,68 @@
+"""A finished study as one RO-Crate: all that its tables and figures are made of, without models and texts.
+
+Unpacked in a fresh clone, it lets `snakemake tables figures --configfile results/<study>/config.yaml` run
+without any model.
+"""
+
+import mimetypes
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rocrate.rocrate import ROCrate
+
+from actsparse.files import atomic_path, sha256_of
+
+# What is kept of results/<study>/. Of pattern stores only counts: figures need them, shards are gigabytes.
+KEPT = (
+    "evaluations/**/*.json",
+    "thresholds/**/*.json",
+    "patterns/*/*/manifest.json",
+    "patterns/*/*/active_counts.safetensors",
+    "tables/*",
+    "figures/*",
+    "logs/**/*.log",
+    "benchmarks/**/*.tsv",
+    "provenance.*",
+)
+CHECKSUMS = "SHA256SUMS"
+
+
+def archive_study(results: Path, config: dict[str, Any], commit: str | None, target: Path) -> None:
+    """Pack `results` (results/<study>) and the study's config into the zip `target`, atomically.
+
+    Every file has its SHA-256 in ro-crate-metadata.json and in SHA256SUMS (`sha256sum --check`).
+    """
+    results = Path(results)
+    root = Path("results") / config["study"]
+    with tempfile.TemporaryDirectory() as scratch:
+        own = Path(scratch) / "config.yaml"
+        own.write_text(yaml.safe_dump(config, sort_keys=False))
+        files = {root / path.relative_to(results): path for path in kept_files(results)}
+        files[root / "config.yaml"] = own
+        sums = Path(scratch) / CHECKSUMS
+        sums.write_text("".join(f"{sha256_of(path)}  {name}\n" for name, path in files.items()))
+        crate = ROCrate()
+        crate.name = f"ActSparse study {config['study']}"
+        crate.description = (
+            f"Config, results, tables, figures, logs and benchmarks of the study {config['study']}, "
+            f"made by ActSparse at commit {commit or 'unknown'}."
+        )
+        crate.license = "https://www.apache.org/licenses/LICENSE-2.0"
+        for name, path in {**files, Path(CHECKSUMS): sums}.items():
+            properties = {"sha256": sha256_of(path), "contentSize": str(path.stat().st_size)}
+            kind, _ = mimetypes.guess_type(name.name)
+            properties |= {"encodingFormat": kind} if kind else {}
+            crate.add_file(path, name.as_posix(), properties=properties)
+        with atomic_path(target) as temporary:
+            written = crate.write_zip(Path(scratch) / "crate.zip")
+            shutil.move(written, temporary)
+
+
+def kept_files(results: Path) -> Iterator[Path]:
+    """Yield the files of results/<study> that go into the archive, in a fixed order."""
+    for pattern in KEPT:
+        yield from (path for path in sorted(results.glob(pattern)) if path.is_file())

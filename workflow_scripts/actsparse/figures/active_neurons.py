@@ -1,0 +1,35 @@
+"""How often neurons are active, per layer and projection."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from actsparse.figures.data import StudyData
+from actsparse.figures.style import COLOURS, panels
+
+
+def draw(data: StudyData) -> Figure:
+    """A row per model and sparsity, a panel per projection: the median over a layer's neurons of the part of
+    tokens they are active for, and the ranges that hold the middle 50 and 90 percent of the neurons."""
+    projections = list(dict.fromkeys(p for found in data.active.values() for p in found))
+    figure, rows = panels(len(data.active), len(projections), sharex=True, sharey=True)
+    for row, ((model, sparsity), found) in zip(rows, data.active.items(), strict=True):
+        for axes, projection in zip(row, projections, strict=True):
+            if projection not in found:
+                continue
+            low, lower, middle, upper, high = np.quantile(
+                found[projection], [0.05, 0.25, 0.5, 0.75, 0.95], axis=1
+            )
+            layers = np.arange(len(middle))
+            axes.fill_between(
+                layers, low, high, color=COLOURS[0], alpha=0.2, linewidth=0, label="middle 90 % of neurons"
+            )
+            axes.fill_between(
+                layers, lower, upper, color=COLOURS[0], alpha=0.4, linewidth=0, label="middle 50 %"
+            )
+            axes.plot(layers, middle, color=COLOURS[0], marker="o", markersize=3, label="median neuron")
+            axes.set(title=f"{model}, sparsity {sparsity}\n{projection}", xlabel="decoder layer", ylim=(0, 1))
+        row[0].set_ylabel("part of tokens it is active for")
+    handles, labels = rows[0][0].get_legend_handles_labels()
+    figure.set_size_inches(0.8 * figure.get_figwidth(), figure.get_figheight() + 0.2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure

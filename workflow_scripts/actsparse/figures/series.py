@@ -1,0 +1,64 @@
+"""Experiments as points of a scatter plot, grouped into series."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from actsparse.figures.data import StudyData
+from actsparse.figures.style import look
+from actsparse.tables.records import mean_accuracy, number
+
+# Also the order of colours and markers, so that a method looks the same in all figures.
+METHOD_WORDS = {
+    "threshold": "threshold (FFN outputs)",
+    "codebook": "codebook (FFN outputs)",
+    "prune_activations": "pruned activations",
+    "prune_weights": "pruned weights",
+    "dense": "dense",
+}
+
+
+def series_name(method: str, params: dict[str, Any]) -> str:
+    """Return the series of an experiment: its method, and what ranks, corrects or clusters."""
+    words = [METHOD_WORDS.get(method, method)]
+    if method == "codebook":
+        words.append(f"s = {params['centroid_sparsity']:g}")
+        words += [params[key] for key in ("scope", "algorithm") if params[key] not in ("pooled", "coverage")]
+    words += [params[key] for key in ("scorer", "mitigation") if params.get(key, "none") != "none"]
+    return ", ".join(words)
+
+
+def by_method(found: pd.DataFrame):
+    """Yield (label, look, members) of each method among points."""
+    order = list(METHOD_WORDS)
+    for method, members in found.groupby("method"):
+        place = order.index(method) if method in order else len(order)
+        yield METHOD_WORDS.get(method, method), look(place), members
+
+
+def points(data: StudyData, model: str) -> pd.DataFrame:
+    """Return one row per experiment of a model that has a finite perplexity.
+
+    Columns: experiment, method, series, perplexity, perplexity_stderr, sparsity (realised), accuracy (mean
+    over tasks) and accuracy_stderr; the latter two are NaN without zero-shot results.
+    """
+    rows = []
+    for experiment, records in data.of_model(model).items():
+        record = records.get("perplexity", {})
+        perplexity = number(record.get("value"))
+        if math.isfinite(perplexity):
+            accuracy, stderr = mean_accuracy(records)
+            rows.append(
+                {
+                    "experiment": experiment,
+                    "method": record["method"],
+                    "series": series_name(record["method"], record["params"]),
+                    "perplexity": perplexity,
+                    "perplexity_stderr": number(record.get("stderr")),
+                    "sparsity": record["realised_sparsity"],
+                    "accuracy": accuracy,
+                    "accuracy_stderr": stderr,
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,26 @@
+"""Thresholds per layer and projection."""
+
+from matplotlib.figure import Figure
+
+from actsparse.figures.data import StudyData
+from actsparse.figures.style import MARKERS, panels, ramp
+
+
+def draw(data: StudyData) -> Figure:
+    """A row per model, a panel per projection, a line per sparsity."""
+    projections = list(dict.fromkeys(p for found in data.thresholds.values() for p in found))
+    figure, rows = panels(len(data.models), len(projections), sharey="row")
+    for row, model in zip(rows, data.models, strict=True):
+        sparsities = sorted((sparsity for name, sparsity in data.thresholds if name == model), key=float)
+        colours = ramp(len(sparsities))
+        for axes, projection in zip(row, projections, strict=True):
+            for i, sparsity in enumerate(sparsities):
+                values = data.thresholds[model, sparsity].get(projection, [])
+                axes.plot(
+                    values, color=colours[i], marker=MARKERS[i % len(MARKERS)], markersize=3, label=sparsity
+                )
+            axes.set(title=f"{model}\n{projection}", xlabel="decoder layer", yscale="log")
+        row[0].set_ylabel("threshold on |activation| (log scale)")
+        row[-1].legend(title="sparsity")
+    figure.set_figwidth(0.8 * figure.get_figwidth())
+    return figure

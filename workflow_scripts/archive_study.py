@@ -1,0 +1,11 @@
+"""The finished study as one archive."""
+
+from actsparse.archive import archive_study
+from actsparse.logs import log_to
+from actsparse.provenance import git_commit
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0]):
+        archive_study(
+            snakemake.params.results, snakemake.params.config, git_commit(), target=snakemake.output[0]
+        )

@@ -1,0 +1,51 @@
+"""Published numbers beside the study's: a verdict per cell, and the order of methods."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from actsparse.fidelity import compare
+from actsparse.logs import log_to
+from actsparse.published import read_published
+from actsparse.shapes import shapes
+from actsparse.tables.records import read_results
+from actsparse.tables.render import write_table
+from actsparse.tables.sources import evaluations
+
+FIDELITY_CAPTION = (
+    "Published numbers beside the study's. within tolerance, outside: under published/tolerances.yaml; not "
+    "comparable: another model, protocol or text, for the reason given; not published: ours alone."
+)
+SHAPES_CAPTION = (
+    "Shapes, for a model that no paper has: the order of methods by perplexity beside the published order of "
+    "the same methods on other models (Spearman's rank correlation), and perplexity over dense in both."
+)
+
+
+def compare_published(results: list[Path], published: Path, config: dict[str, Any], folder: Path) -> None:
+    """Write the tables fidelity and shapes to `folder`, in all formats.
+
+    `published` is the folder of published numbers, tolerances and known differences.
+    """
+    records = read_results(results)
+    rows = evaluations(records)
+    params = {key: next(iter(found.values()))["params"] for key, found in records.items()}
+    cells = read_published(published)
+    tolerances = yaml.safe_load((published / "tolerances.yaml").read_text())
+    known = yaml.safe_load((published / "known_differences.yaml").read_text())
+    for name, table, caption in (
+        ("fidelity", compare(rows, params, config, cells, tolerances, known), FIDELITY_CAPTION),
+        ("shapes", shapes(rows, params, cells, known), SHAPES_CAPTION),
+    ):
+        declared = {"columns": list(table.columns), "caption": caption}
+        write_table(table, table, declared, name, [], folder)
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0]):
+        compare_published(
+            snakemake.input.results,
+            Path(snakemake.input.published[0]).parent,
+            snakemake.params.config,
+            Path(snakemake.output[0]).parent,
+        )

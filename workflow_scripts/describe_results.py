@@ -1,0 +1,54 @@
+"""Where the study's numbers come from: its result files with checksums, commits, devices and versions."""
+
+from pathlib import Path
+
+import pandas as pd
+from actsparse.files import atomic_path, read_json, sha256_of, write_json
+from actsparse.logs import log_to
+from actsparse.tables.cells import best_values, columns
+from actsparse.tables.html import html_page
+
+CAPTION = "Result files of study {study}. Full checksums, versions and commits are in provenance.json."
+SHOWN_DIGITS = 12
+
+
+def describe(results: list[Path], study: str, as_json: Path, as_html: Path) -> None:
+    """Write {"study", "results": {file: {"sha256", "git_commit", "device", "dtype", "versions"}}} and a page.
+
+    The page shortens checksums and commits.
+    """
+    files = {
+        str(path): {
+            "sha256": sha256_of(path),
+            **{key: record[key] for key in ("git_commit", "device", "dtype", "versions")},
+        }
+        for path in results
+        for record in [read_json(path)]
+    }
+    write_json(as_json, {"study": study, "results": files})
+    rows = pd.DataFrame(
+        {
+            "file": name,
+            "SHA-256": about["sha256"][:SHOWN_DIGITS],
+            "commit": (about["git_commit"] or "unknown")[:SHOWN_DIGITS],
+            "device": about["device"],
+            "dtype": about["dtype"],
+            **about["versions"],
+        }
+        for name, about in files.items()
+    )
+    page = html_page(
+        columns(rows, best_values(rows, rows, []), {}), CAPTION.format(study=study), "provenance"
+    )
+    with atomic_path(as_html) as temporary:
+        temporary.write_text(page)
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0]):
+        describe(
+            snakemake.input.results,
+            snakemake.params.study,
+            as_json=snakemake.output.json,
+            as_html=snakemake.output.html,
+        )

@@ -1,0 +1,41 @@
+"""All figures of the study, drawn in one process."""
+
+from importlib import import_module
+from pathlib import Path
+
+from actsparse.figures.data import StudyData, read_study
+from actsparse.figures.style import save
+from actsparse.logs import log_to
+from actsparse.tables.records import Results
+
+
+def described(results: Results) -> str:
+    """Name the commits and the experiments that results come from."""
+    commits = {
+        record["git_commit"] or "unknown" for records in results.values() for record in records.values()
+    }
+    experiments = ", ".join(f"{model}/{experiment}" for model, experiment in results)
+    return f"commit {', '.join(sorted(commits))}; experiments {experiments}"
+
+
+def draw_figures(data: StudyData, study: str, figures: list[str], folder: Path) -> None:
+    """Draw each of `figures`, modules of actsparse.figures, to `<folder>/<figure>.svg` and `.pdf`."""
+    source = f"study {study}; {described(data.results)}"
+    for name in figures:
+        figure = import_module(f"actsparse.figures.{name}").draw(data)
+        save(figure, folder / f"{name}.svg", folder / f"{name}.pdf", title=name, source=source)
+
+
+if "snakemake" in globals():
+    with log_to(snakemake.log[0]):
+        draw_figures(
+            read_study(
+                snakemake.input.results,
+                snakemake.input.thresholds,
+                snakemake.input.patterns,
+                snakemake.params.benchmarks,
+            ),
+            study=snakemake.params.study,
+            figures=snakemake.params.figures,
+            folder=Path(snakemake.output[0]).parent,
+        )
