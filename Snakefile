@@ -13,6 +13,7 @@ include: "rules/resources.smk"
 include: "rules/thresholds.smk"
 include: "rules/patterns.smk"
 include: "rules/codebooks.smk"
+include: "rules/calibration.smk"
 include: "rules/evaluation.smk"
 include: "rules/collation.smk"
 include: "rules/report.smk"
@@ -20,6 +21,7 @@ include: "rules/report.smk"
 
 localrules:
     all,
+    collate_tables,
     tables,
     figures,
 
