@@ -16,7 +16,7 @@ rule measure_statistics:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=4000,
+        mem_mb=model_memory,
         runtime=120,
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
@@ -25,7 +25,7 @@ rule measure_statistics:
         loading=loading,
         code=digest("measure_statistics.py"),
     message:
-        "Statistics of the inputs of {wildcards.model}"
+        "Statistics of the inputs of {wildcards.model} ({resources.mem_mb} MB)"
     script:
         "../workflow_scripts/measure_statistics.py"
 
@@ -46,7 +46,7 @@ rule train_mitigation:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=8000,
+        mem_mb=model_memory,
         runtime=480,
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
@@ -58,7 +58,7 @@ rule train_mitigation:
         loading=loading,
         code=lambda w: digest("train_mitigation.py", *STUDY.experiments[w.experiment].modules),
     message:
-        "Training the mitigation of {wildcards.experiment} for {wildcards.model}"
+        "Training the mitigation of {wildcards.experiment} for {wildcards.model} ({resources.mem_mb} MB)"
     script:
         "../workflow_scripts/train_mitigation.py"
 
@@ -77,7 +77,7 @@ rule prune_weights:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=8000,
+        mem_mb=model_memory,
         runtime=480,
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
@@ -86,6 +86,6 @@ rule prune_weights:
         loading=loading,
         code=lambda w: digest("prune_weights.py", *STUDY.experiments[w.experiment].modules),
     message:
-        "Pruning the weights of {wildcards.model} for {wildcards.experiment}"
+        "Pruning the weights of {wildcards.model} for {wildcards.experiment} ({resources.mem_mb} MB)"
     script:
         "../workflow_scripts/prune_weights.py"

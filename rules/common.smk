@@ -2,6 +2,7 @@ import fcntl
 import os
 import sys
 from pathlib import Path
+from pathlib import Path
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow_scripts"))
 
@@ -9,7 +10,9 @@ from actsparse.codebooks import ALGORITHMS
 from actsparse.provenance import source_digest
 from actsparse.resources.sources import PackageFile, parse_source
 from actsparse.study import ConfigError, load_study
-from actsparse.study.checks import model_shape, parameters
+from actsparse.study.checks import model_shape
+from actsparse.study.memory import evaluation_memory_mb
+from actsparse.study.checks import model_shape
 
 # Nothing contacts a hub except the jobs that fetch, which say so themselves.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -36,11 +39,20 @@ if "gpu" in workflow.global_resources:
 COMPUTE_THREADS = max(1, (workflow.resource_settings.cores or 1) // max(4, GPU_PLACES))
 
 
+# The most tokens in a forward pass: a window, or a batch of prompts, few of which are longer than 512 tokens.
+TOKENS_AT_ONCE = max(
+    CONFIG.get("calibration", {}).get("sequence_length", 0),
+    CONFIG.get("perplexity", {}).get("sequence_length", 0),
+    512 * CONFIG.get("zero_shot", {}).get("batch_size", 0),
+)
+
+
 wildcard_constraints:
     package=r"[^/]+",
     model="|".join(map(re.escape, CONFIG["models"])),
     corpus="|".join(map(re.escape, CONFIG["corpora"])) or "none",
     split=r"[^/]+",
+    provider=r"[^/]+",
     task=r"[^/]+",
     use="calibration|perplexity",
     sparsity=r"[0-9.e-]+",
@@ -72,11 +84,22 @@ def each_attempt(amount):
 
 
 def model_memory(wildcards, attempt):
-    """MB of memory that a job needs which loads a model: its weights, half as much again, and 3 GB."""
+    """MB of memory that a job needs which runs a model, the same on a GPU and without one."""
     model = CONFIG["models"][wildcards.model]
     shape = model_shape(wildcards.model, model, Path())
-    weights = parameters(shape) * (4 if model["dtype"] == "float32" else 2) / 2**20 if shape else 1000
-    return attempt * (3000 + round(1.5 * weights))
+    return attempt * evaluation_memory_mb(shape, model["dtype"], TOKENS_AT_ONCE)
+
+
+def task_folder(task):
+    """Where the items of a task lie: the same task may come from several places, each study naming its own."""
+    return f"resources/tasks/{CONFIG['tasks'].get(task, {}).get('format', 'hub')}/{task}"
+
+
+def zero_shot_params(wildcards):
+    """How lm_eval is run on a model."""
+    options = {key: value for key, value in CONFIG["zero_shot"].items() if key != "tasks"}
+    own = CONFIG["models"][wildcards.model].get("apply_chat_template")
+    return options | ({} if own is None else {"apply_chat_template": own}) | {"seed": CONFIG["seed"]}
 
 
 def scheme_files(wildcards):

@@ -25,7 +25,7 @@ rule evaluate_perplexity:
         scheme_files=lambda w: list(scheme_files(w)),
         code=lambda w: digest("evaluate_perplexity.py", *STUDY.experiments[w.experiment].modules),
     message:
-        "Perplexity of {wildcards.model} under {wildcards.experiment}"
+        "Perplexity of {wildcards.model} under {wildcards.experiment} ({resources.mem_mb} MB)"
     script:
         "../workflow_scripts/evaluate_perplexity.py"
 
@@ -34,7 +34,7 @@ rule evaluate_zero_shot:
     input:
         unpack(scheme_files),
         model="resources/models/{model}.json",
-        tasks=expand("resources/tasks/{task}", task=CONFIG.get("zero_shot", {}).get("tasks", [])),
+        tasks=[task_folder(task) for task in CONFIG.get("zero_shot", {}).get("tasks", [])],
     output:
         f"{RESULTS}/evaluations/{{model}}/{{experiment}}/zero_shot.json",
     log:
@@ -52,10 +52,9 @@ rule evaluate_zero_shot:
     params:
         experiment=experiment_params,
         scheme_files=lambda w: list(scheme_files(w)),
-        zero_shot={key: value for key, value in CONFIG.get("zero_shot", {}).items() if key != "tasks"}
-        | {"seed": CONFIG["seed"]},
+        zero_shot=zero_shot_params,
         code=lambda w: digest("evaluate_zero_shot.py", *STUDY.experiments[w.experiment].modules),
     message:
-        "Zero-shot tasks of {wildcards.model} under {wildcards.experiment}"
+        "Zero-shot tasks of {wildcards.model} under {wildcards.experiment} ({resources.mem_mb} MB)"
     script:
         "../workflow_scripts/evaluate_zero_shot.py"

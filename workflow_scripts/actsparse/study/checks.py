@@ -52,15 +52,6 @@ def model_shape(name: str, entry: dict[str, Any], root: Path) -> dict[str, int] 
     return entry.get("shape")
 
 
-def parameters(shape: dict[str, int]) -> int:
-    """Return about how many parameters a model has, from above: no shared keys, embeddings not tied."""
-    hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
-    heads = shape.get("num_attention_heads", 1)
-    attention = heads * shape.get("head_dim", hidden // heads)
-    layer = 4 * hidden * attention + 3 * hidden * shape["intermediate_size"]
-    return layers * layer + 2 * hidden * shape.get("vocab_size", 128_000)
-
-
 def _check_one_of(where: str, word: str, allowed) -> None:
     if word not in allowed:
         raise ConfigError(f"{where}: {word!r} is unknown (allowed: {', '.join(sorted(allowed)) or 'none'})")
