@@ -47,6 +47,8 @@ def prune_model(
             rows = slice(None) if site.rows is None else site.rows
             weight[rows] = prune_weight(weight[rows], hessians[id(site.module)], pattern).to(weight.dtype)
             pruned[site.module_name] = {"weight": weight.cpu()}
+        if stage.index == max(sites):
+            break
     return pruned
 
 

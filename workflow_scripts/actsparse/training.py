@@ -71,6 +71,8 @@ def train(
         for learner in here:
             trained.parameters[learner.site.module_name] = learner.best
             trained.progress.append(learner.progress())
+        if stage.index == max(sites):
+            break
     return trained
 
 

@@ -13,10 +13,13 @@ ELEMENTS_PER_THREAD = 1 << 16
 
 
 def fits(x: Tensor, scores: Tensor | None) -> bool:
-    """Tell whether a kernel can prune `x` by `scores`: on the CPU, 16 or 32 bits, both of one dtype."""
+    """Tell whether a kernel can prune `x` by `scores`: on the CPU, 16 or 32 bits, both of one dtype, no gradients."""
     dtypes = (torch.float32, torch.bfloat16, torch.float16)
-    plain = x.device.type == "cpu" and x.dtype in dtypes and not torch.is_grad_enabled()
-    return plain and (scores is None or (scores.dtype == x.dtype and scores.shape == x.shape))
+    if x.device.type != "cpu" or x.dtype not in dtypes or x.requires_grad:
+        return False
+    return scores is None or (
+        scores.dtype == x.dtype and scores.shape == x.shape and not scores.requires_grad
+    )
 
 
 def run(kernel: Callable[..., bool], x: Tensor, scores: Tensor | None, unit: int, *arguments) -> tuple:
