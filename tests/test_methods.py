@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 from actsparse.calibration import measure_statistics
-from actsparse.combinations import refusal
+from actsparse.combinations import needs_parameters, needs_statistics, refusal
 from actsparse.mitigations import MITIGATIONS
 from actsparse.mitigations.low_rank import LowRank
 from actsparse.mitigations.none import NoMitigation
@@ -376,3 +376,11 @@ def test_what_does_not_fit_is_refused_before_the_model_runs(model, options):
     assert refusal("input", "wanda", "n_of_m", "none")
     assert refusal("input", "magnitude", "threshold", "shift")
     assert refusal("input", "somebody's", "n_of_m", "none") is None
+
+
+def test_what_an_experiment_needs_beforehand():
+    assert needs_statistics("clact", "none", False) and not needs_statistics("clact", "none", True)
+    assert needs_statistics("wanda", "none", True) and needs_statistics("magnitude", "shift_static", True)
+    assert needs_parameters("magnitude", "scale_shift", False) == "train"
+    assert needs_parameters("magnitude", "scale_shift", True) is None
+    assert needs_parameters("sparsegpt", "none", False) == "sparsegpt"

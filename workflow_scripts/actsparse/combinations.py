@@ -1,9 +1,15 @@
 """Which scorers, patterns and mitigations go together. No torch here: configs are checked without it."""
 
+from actsparse.mitigations import MITIGATIONS_WITH_STATISTICS, TRAINED_MITIGATIONS
+from actsparse.scorers import SCORERS_WITH_PRUNED_WEIGHTS, SCORERS_WITH_STATISTICS
+
 ACTIVATION_SCORERS = {"magnitude", "clact", "amber", "wina", "random"}
 WEIGHT_SCORERS = {"magnitude", "wanda", "sparsegpt", "random"}
 OUTPUT_SCORERS = {"magnitude", "cats", "random"}
 SCORERS_OF_SIDE = {"input": ACTIVATION_SCORERS, "weight": WEIGHT_SCORERS, "output": OUTPUT_SCORERS}
+
+# Those that are as published take what they need from the batch that they prune.
+FROM_THE_BATCH_AS_PUBLISHED = {"clact", "smoothing"} | TRAINED_MITIGATIONS
 
 # Pruning relative to a centre: what magnitude, and scores built on it, mean of x they would not of x - eta.
 SHIFTS = {"shift", "shift_mean", "shift_static", "learned_shift"}
@@ -40,3 +46,16 @@ def refusal(
             "changed input (allowed scorers: magnitude, amber, wina, random)"
         )
     return None
+
+
+def needs_statistics(scorer: str, mitigation: str, as_published: bool) -> bool:
+    """Tell whether an experiment needs calibration statistics (`actsparse.calibration`)."""
+    asking = {scorer} & SCORERS_WITH_STATISTICS | {mitigation} & MITIGATIONS_WITH_STATISTICS
+    return bool(asking - FROM_THE_BATCH_AS_PUBLISHED if as_published else asking)
+
+
+def needs_parameters(scorer: str, mitigation: str, as_published: bool) -> str | None:
+    """Return what computes an experiment's parameters: "train", "sparsegpt", or None when it has none."""
+    if scorer in SCORERS_WITH_PRUNED_WEIGHTS:
+        return "sparsegpt"
+    return "train" if mitigation in TRAINED_MITIGATIONS and not as_published else None

@@ -13,7 +13,7 @@ ELEMENTS_PER_THREAD = 1 << 16
 
 
 def fits(x: Tensor, scores: Tensor | None) -> bool:
-    """Tell whether a kernel can prune `x` by `scores`: on the CPU, 16 or 32 bits, both of one dtype, no gradients."""
+    """Tell whether a kernel can prune `x` by `scores`: on the CPU, 16 or 32 bits, one dtype, no gradients."""
     dtypes = (torch.float32, torch.bfloat16, torch.float16)
     if x.device.type != "cpu" or x.dtype not in dtypes or x.requires_grad:
         return False
