@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 from actsparse.codebooks.codebook import Codebook, load_codebooks, save_codebooks
 from actsparse.codebooks.fit import fit_codebook
 from actsparse.codebooks.quality import measure
@@ -69,7 +70,7 @@ def prepare(folder: Path) -> None:
     if (folder / "test" / MANIFEST).exists():
         return
     tokenizer = AutoTokenizer.from_pretrained(MODEL.with_suffix(""))
-    model = load_model(MODEL, "float32", "cpu", False)
+    model = load_model(MODEL, "float32", torch.device("cpu"), False)
     for split, count in WINDOWS.items():
         texts = pd.read_parquet(CORPUS / f"{split}.parquet")["text"].tolist()
         windows, info = make_windows(tokenizer, texts, LENGTH, count)
@@ -104,7 +105,7 @@ def fitted(folder: Path, name: str, spec: dict) -> tuple[dict[str, Codebook], fl
 
 def perplexity(folder: Path, codebooks: dict[str, Codebook] | None) -> dict:
     """Return perplexity and realised sparsity on the held-out windows; of the thresholds alone for None."""
-    model = load_model(MODEL, "float32", "cpu", False)
+    model = load_model(MODEL, "float32", torch.device("cpu"), False)
     windows, _ = load_windows(folder / "test.safetensors")
     scheme = build_scheme("threshold", {"projections": FFN}, folder / "thresholds.json", None)
     if codebooks:

@@ -7,12 +7,16 @@ import sys
 import numpy as np
 import pytest
 import torch
-from actsparse.codebooks import ALGORITHMS, algorithm_named
+from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES, algorithm_named
+from actsparse.codebooks.alternation import Stream
+from actsparse.codebooks.as_published import AsPublished
 from actsparse.codebooks.assign import assign, assign_plain, centroid_masks
+from actsparse.codebooks.balance import assign_balanced
 from actsparse.codebooks.codebook import load_codebooks, ones_in_centroid, save_codebooks
 from actsparse.codebooks.coverage import Coverage
 from actsparse.codebooks.fit import PatternStream, fit_codebook, single_centroids
 from actsparse.codebooks.quality import measure
+from actsparse.codebooks.seeding import choose_seeds
 from actsparse.codebooks.update import add_to_sums, add_to_sums_plain, top_entries, top_entries_plain
 from actsparse.packing import count_active, pack, pack_planes, unpack, unpack_planes
 from actsparse.pattern_store import PatternStore, PatternWriter
@@ -351,3 +355,118 @@ def test_the_registry_resolves_without_torch():
     printed = subprocess.check_output([sys.executable, "-c", code], text=True, env=environment)
     assert printed.split() == list(ALGORITHMS)
     assert algorithm_named("coverage") is Coverage
+
+
+SIMPLE = [name for name in ALGORITHMS if name not in NEED_MAGNITUDES]
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_every_algorithm_finds_separate_clusters(name):
+    if name == "faiss":
+        pytest.importorskip("faiss")
+    prototypes = torch.zeros(4, 80, dtype=torch.bool)
+    for k in range(4):
+        prototypes[k, 20 * k : 20 * k + 20] = True
+    masks = prototypes[torch.arange(400) % 4]
+    fitted = [algorithm_named(name)(steps=5, seed=seed).fit([pack(masks)], 80, 4, 20) for seed in range(6)]
+    best, objective = max(fitted, key=lambda found: found[1][-1])
+    assert best.shape == (4, 10) and count_active(best).le(20).all()
+    if name not in ("coverage", "mini_batch"):  # random seeds may fall together
+        return
+    assert objective[-1] >= masks.sum() * 3 / 4
+
+
+@pytest.mark.parametrize("name", SIMPLE)
+def test_every_algorithm_streams_and_repeats(name):
+    if name == "faiss":
+        pytest.importorskip("faiss")
+    patterns = pack(structured_masks(500, 90, 5))
+    method = algorithm_named(name)(steps=3, seed=7)
+    ones = 60
+    first, objective = method.fit([patterns], 90, 8, ones)
+    again, _ = method.fit([patterns], 90, 8, ones)
+    assert torch.equal(first, again) and objective
+    if name not in ("as_published", "mini_batch"):  # these depend on what comes together
+        assert torch.equal(method.fit(list(patterns.split(123)), 90, 8, ones)[0], first)
+    if name != "as_published":
+        assert count_active(first).eq(ones).all()
+    with pytest.raises(ValueError, match="clusters: 501 is more than the 500 patterns"):
+        method.fit([patterns], 90, 501, ones)
+
+
+def test_coverage_beats_the_baselines_in_what_it_maximises():
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(2000, 8, generator=generator), torch.randn(8, 120, generator=generator)
+    patterns = pack((hidden @ weight).abs() > 1.5)  # as activations are: correlated, but not in clumps
+
+    def covered(name, **options):
+        method = algorithm_named(name)(steps=20, seed=1, **options)
+        return int(assign(patterns, method.fit([patterns], 120, 32, 84)[0], 120)[1].sum())
+
+    baselines = ("as_published", "binary_kmeans", "kmeans", "mini_batch_kmeans")
+    assert covered("coverage") > max(map(covered, baselines))
+
+
+def naive_published_step(chunk, centroids, iteration, sparsity):
+    """The artifact's loop as it is written: one centroid after the other."""
+    capacity = len(chunk) // len(centroids)
+    taken, updated = torch.zeros(len(chunk), dtype=torch.bool), []
+    for centroid in centroids:
+        overlaps = (chunk @ centroid).masked_fill_(taken, -torch.inf)
+        members = overlaps.topk(capacity).indices
+        taken[members] = True
+        blend = centroid * (iteration * capacity) + chunk[members].sum(0)
+        updated.append((blend > blend.quantile(sparsity)).float())
+    return torch.stack(updated)
+
+
+def test_as_published_is_the_loop_and_freezes():
+    masks = structured_masks(400, 64, 2)
+    chunk, ones = masks.float(), 45
+    seeds = AsPublished(steps=0, seed=3).fit([pack(masks)], 64, 10, ones)[0]
+    expected = unpack(seeds, 64, torch.float32)
+    for iteration in (1, 2):
+        expected = naive_published_step(chunk, expected, iteration, 1 - ones / 64)
+    found, _ = AsPublished(steps=2, seed=3).fit([pack(masks)], 64, 10, ones)
+    assert torch.equal(unpack(found, 64, torch.float32), expected)
+    late = [AsPublished(steps=n, seed=3).fit([pack(masks)], 64, 10, ones)[0] for n in (8, 20)]
+    assert torch.equal(*late)
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 99))
+def test_balanced_assignment_is_stable_and_fits(rows, clusters, seed):
+    masks, centres = random_masks(rows, 40, seed), random_masks(clusters, 40, seed + 1)
+    index, overlap = assign_balanced(pack(masks), pack(centres), 40)
+    capacity = -(-rows // clusters)
+    overlaps = masks.int() @ centres.int().T
+    assert index.bincount().max() <= capacity
+    assert torch.equal(overlap, overlaps.gather(1, index[:, None])[:, 0].long())
+    for row in range(rows):
+        for better in (overlaps[row] > overlap[row]).nonzero().flatten():
+            members = overlap[index == better]
+            assert len(members) == capacity and members.min() >= overlaps[row, better]
+
+
+@pytest.mark.parametrize("seeding", ["random", "kmeans++", "stratified"])
+def test_seeds_are_different_patterns_of_the_stream(seeding):
+    masks = structured_masks(300, 50, 0)
+    stream = Stream(pack(masks).split(70))
+    seeds = choose_seeds(stream, 50, 20, seeding, seed=1)
+    rows = {bytes(row.numpy()) for row in pack(masks)}
+    assert len({bytes(row.numpy()) for row in seeds}) == 20
+    assert all(bytes(row.numpy()) in rows for row in seeds)
+    assert torch.equal(seeds, choose_seeds(Stream([pack(masks)]), 50, 20, seeding, seed=1))
+    assert not torch.equal(seeds, choose_seeds(stream, 50, 20, seeding, seed=2))
+
+
+def test_stratified_seeds_span_the_busy_and_the_quiet():
+    masks = torch.arange(64)[None] < torch.arange(64)[:, None]
+    seeds = choose_seeds(Stream([pack(masks)]), 64, 8, "stratified", seed=0)
+    assert (count_active(seeds).sort().values // 8).tolist() == list(range(8))
+
+
+def test_seeds_when_all_patterns_are_the_same():
+    patterns = pack(torch.ones(9, 12, dtype=torch.bool))
+    assert choose_seeds(Stream([patterns]), 12, 4, "kmeans++", 0).shape == (4, 2)
+    with pytest.raises(ValueError, match=r"seeding: 'best' is unknown \(allowed: random"):
+        choose_seeds(Stream([patterns]), 12, 4, "best", 0)

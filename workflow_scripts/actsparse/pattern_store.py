@@ -5,7 +5,7 @@ A folder holds `patterns_00000.safetensors`, ... (keys `{projection}.layer_{i}`,
 `manifest.json`, written last: without it the folder is unfinished.
 
 With magnitudes there are also `{projection}.layer_{i}.magnitudes` (tokens, D), zero where a neuron is
-inactive, and `{projection}.squares`, float64 (layers, D), the sums of their squares. They are bfloat16, or
+inactive, and `{projection}.logs`, float64 (layers), the sums of their logarithms. They are bfloat16, or
 uint8 codes: the root of a magnitude over the root of its row's largest, because magnitudes span decades;
 `{projection}.layer_{i}.largest`, float32 (tokens).
 """
@@ -67,8 +67,8 @@ class PatternWriter:
         self._shards: list[dict[str, Any]] = []
         self._active = {name: torch.zeros(layers, width, dtype=torch.int64) for name, width in widths.items()}
         if magnitudes:
-            for name, width in widths.items():
-                self._active[f"{name}.squares"] = torch.zeros(layers, width, dtype=torch.float64)
+            for name in widths:
+                self._active[f"{name}.logs"] = torch.zeros(layers, dtype=torch.float64)
 
     def add(self, projection: str, layer: int, mask: Tensor, magnitudes: Tensor | None = None) -> None:
         """Append the patterns of further tokens, bool (tokens, D), at one site; sites come in any order.
@@ -84,7 +84,7 @@ class PatternWriter:
         self._active[projection][layer] += mask.sum(0).cpu()
         if self.magnitudes:
             kept = torch.where(mask, magnitudes.float(), 0)
-            self._active[f"{projection}.squares"][layer] += kept.double().square_().sum(0).cpu()
+            self._active[f"{projection}.logs"][layer] += kept[kept > 0].log().sum(dtype=torch.float64).cpu()
             if self.magnitudes == "bfloat16":
                 self._append(f"{key}.magnitudes", kept.bfloat16())
             else:
@@ -169,14 +169,14 @@ class PatternStore:
         return {name: sums[name] for name in self.widths}
 
     def magnitude_scales(self, projection: str) -> Tensor:
-        """Return each layer's root mean square over active neurons of all tokens, float64 (layers).
+        """Return the geometric mean of each layer's active magnitudes over all tokens, float64 (layers).
 
-        1 for a layer that is never active. Raises ValueError when the store has no magnitudes.
+        Unlike other means it hardly sees massive activations: a handful of neurons, in a handful of tokens,
+        a thousand times the others. 1 for a layer that is never active. Raises ValueError when the store has no magnitudes.
         """
         self._need_magnitudes()
         sums = load_file(self._check(self._active))
-        squares, active = sums[f"{projection}.squares"].sum(1), sums[projection].sum(1)
-        return torch.where(squares > 0, squares / active.clamp(min=1), 1).sqrt()
+        return (sums[f"{projection}.logs"] / sums[projection].sum(1).clamp(min=1)).exp()
 
     def token_positions(self, tokens: int | None = None) -> Tensor:
         """Return the positions, int64, of `tokens` evenly spaced tokens (all of them if None or too many)."""

@@ -8,8 +8,25 @@ from importlib import import_module
 ALGORITHMS = {
     "coverage": "actsparse.codebooks.coverage:Coverage",
     "activation_aware": "actsparse.codebooks.activation_aware:ActivationAware",
+    "mini_batch": "actsparse.codebooks.mini_batch:MiniBatch",
+    "as_published": "actsparse.codebooks.as_published:AsPublished",
+    "binary_kmeans": "actsparse.codebooks.binary_kmeans:BinaryKMeans",
+    "penalised": "actsparse.codebooks.penalised:Penalised",
+    "kmeans": "actsparse.codebooks.kmeans:KMeans",
+    "mini_batch_kmeans": "actsparse.codebooks.kmeans:MiniBatchKMeans",
+    "faiss": "actsparse.codebooks.kmeans:FaissKMeans",
 }
 SCOPES = ("pooled", "per_layer")
+
+# The keys of an experiment that only some algorithms know.
+OPTIONS = {
+    "seeding": ("coverage", "activation_aware", "mini_batch", "binary_kmeans", "penalised"),
+    "balanced": ("coverage", "activation_aware"),
+    "update_power": ("activation_aware",),
+    "assign_power": ("activation_aware",),
+    "lost_weight": ("penalised",),
+}
+NEED_MAGNITUDES = ("activation_aware",)
 
 
 def algorithm_named(name: str) -> type:

@@ -25,7 +25,7 @@ class Codebook:
     objective: shared active neurons of patterns and centroids (or their weight) before each step and at the
         end; one such list for each group of each of `centroids`' layers.
     assign_power: a token's neurons weigh abs(activation)^assign_power when its centroid is chosen.
-    scales: root mean square of active magnitudes, float64 (layers); needed with assign_power.
+    scales: geometric mean of active magnitudes, float64 (layers); needed with assign_power.
     """
 
     centroids: Tensor

@@ -11,16 +11,22 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from actsparse.codebooks.alternation import Stream, alternate
+from actsparse.codebooks.assign import assign
+from actsparse.codebooks.balance import assign_balanced
 from actsparse.codebooks.seeding import choose_seeds
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """steps: the largest number of updates. seed, seeding: of the choice of the first centroids."""
+    """steps: the largest number of updates. seed, seeding: of the choice of the first centroids.
+
+    balanced: while fitting, a centroid takes at most its share of each block; the objective may then fall.
+    """
 
     steps: int
     seed: int
     seeding: str = "random"
+    balanced: bool = False
 
     def fit(
         self, patterns: Iterable[Tensor], width: int, clusters: int, ones: int
@@ -42,4 +48,5 @@ class Coverage:
         """
         stream = Stream(patterns)
         seeds = choose_seeds(stream, width, clusters, self.seeding, self.seed)
-        return alternate(stream, width, ones, self.steps, seeds)
+        assignment = assign_balanced if self.balanced else assign
+        return alternate(stream, width, ones, self.steps, seeds, assignment)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actsparse.codebooks import SCOPES, algorithm_named
+from actsparse.codebooks import NEED_MAGNITUDES, SCOPES, algorithm_named
 from actsparse.codebooks.alternation import Block
 from actsparse.codebooks.codebook import Codebook, ones_in_centroid
 from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
@@ -128,8 +128,7 @@ def fit_codebook(
     ones = ones_in_centroid(width // groups, centroid_sparsity)
     tokens = fitting_tokens(store, patterns)
     method = algorithm_named(algorithm)(steps=steps, seed=seed, **options or {})
-    weighted = getattr(method, "needs_magnitudes", False)
-    powers = (method.assign_power, method.update_power) if weighted else None
+    powers = (method.assign_power, method.update_power) if algorithm in NEED_MAGNITUDES else None
 
     fitted = [
         [

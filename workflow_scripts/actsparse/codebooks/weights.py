@@ -8,10 +8,11 @@ from torch import Tensor
 
 from actsparse.packing import pack, pack_planes
 
-# The largest weight, over the weight of a neuron of root-mean-square magnitude, and the bits of a weight.
+# The bits of a weight, and the largest weight over that of a typical magnitude; where a row has a larger one,
+# its weights are all scaled down until that is the largest, so that massive activations stay massive.
 # Few bits decide which centroid is nearest; sums of many members are worth some more.
-ASSIGN_BITS, ASSIGN_LIMIT = 6, 12.0
-UPDATE_BITS, UPDATE_LIMIT = 8, 32.0
+ASSIGN_BITS, ASSIGN_LIMIT = 6, 8.0
+UPDATE_BITS, UPDATE_LIMIT = 8, 64.0
 
 
 def assign_weights(magnitudes: Tensor, scale: float, power: int) -> Tensor:
@@ -19,7 +20,7 @@ def assign_weights(magnitudes: Tensor, scale: float, power: int) -> Tensor:
 
     Args:
         magnitudes: floating-point (n, D), zero where a neuron is inactive.
-        scale: root mean square of active magnitudes in this layer.
+        scale: geometric mean of active magnitudes in this layer.
         power: 0 counts active neurons.
 
     Returns:
@@ -36,6 +37,6 @@ def update_weights(magnitudes: Tensor, scale: float, power: int) -> Tensor:
 def _planes(magnitudes: Tensor, scale: float, power: int, bits: int, limit: float) -> Tensor:
     if power == 0:
         return pack(magnitudes > 0)
-    largest = 2**bits - 1
     relative = (magnitudes.float() / scale).pow_(power)
-    return pack_planes(relative.mul_(largest / limit).round_().clamp_(max=largest).int(), bits)
+    steps = (2**bits - 1) / relative.amax(1, keepdim=True).clamp_(min=limit)
+    return pack_planes(relative.mul_(steps).round_().int(), bits)
