@@ -29,6 +29,13 @@ PATTERN_STORES = expand(
 )
 
 
+localrules:
+    draw_figures,
+    compare_published,
+    describe_results,
+    archive,
+
+
 report: "captions/study.rst"
 
 

@@ -102,6 +102,12 @@ def test_other_items_or_prompts_are_not_compared(change, reason):
     assert reason in found["2:4", "boolq"][1]
 
 
+def test_a_model_may_have_its_own_prompts():
+    config = CONFIG | {"models": {"llama-2": CONFIG["models"]["llama-2"] | {"apply_chat_template": True}}}
+    found, _ = verdicts([("2:4", 10.23, NM)], config)
+    assert "without the chat template" in found["2:4", "boolq"][1]
+
+
 @pytest.mark.parametrize("change", [{"scorer": "wina"}, {"mitigation": "shift"}, {"projections": ["q_proj"]}])
 def test_another_method_is_not_the_published_one(change):
     found, _ = verdicts([("2:4", 10.23, NM | change)])
@@ -111,8 +117,8 @@ def test_another_method_is_not_the_published_one(change):
 def test_known_differences():
     pruned = next(c for c in CELLS if c.model == QWEN and c.row == "2:4" and c.metric == "perplexity")
     assert "bias" in known_difference(pruned, KNOWN)
-    assert "bias" in why_not_comparable(pruned, CONFIG, NM, KNOWN)
-    assert why_not_comparable(pruned, CONFIG, NM | {"as_published": True}, KNOWN) == ""
+    assert "bias" in why_not_comparable(pruned, CONFIG, "llama-2", NM, KNOWN)
+    assert why_not_comparable(pruned, CONFIG, "llama-2", NM | {"as_published": True}, KNOWN) == ""
     dense = next(c for c in CELLS if c.model == QWEN and c.row == "none")
     attention_kept = next(c for c in CELLS if c.model == QWEN and "q_proj" in c.left_out)
     assert known_difference(dense, KNOWN) == known_difference(attention_kept, KNOWN) == ""

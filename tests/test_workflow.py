@@ -12,6 +12,7 @@ import pytest
 from tiny_study import command, make_study, planned, run, tables
 
 EXPERIMENTS = ["dense", "threshold", "codebook-pooled", "codebook-per_layer", "act-2of4", "act-0.5", "weight"]
+REPORTING = {"collate_tables", "compare_published", "describe_results", "draw_figures"}
 STAGES = [
     "fetch_model",
     "fetch_corpus",
@@ -91,18 +92,18 @@ def test_nothing_to_do_when_finished(finished_study):
 @pytest.mark.parametrize(
     ("module", "old", "new", "expected"),
     [
-        ("tables/cells.py", "DEFAULT_DECIMALS = 4", "DEFAULT_DECIMALS = 5", {"collate_tables"}),
+        ("tables/cells.py", "DEFAULT_DECIMALS = 4", "DEFAULT_DECIMALS = 5", REPORTING - {"draw_figures"}),
         (
             "patterns/n_of_m.py",
             "ranks < n",
             "ranks < n + 0",
-            {"evaluate_perplexity", "evaluate_zero_shot", "collate_tables"},
+            {"evaluate_perplexity", "evaluate_zero_shot", *REPORTING},
         ),
         (
             "codebooks/coverage.py",
             "import torch\n",
             "import torch\n\nEDITED = True\n",
-            {"fit_codebook", "evaluate_perplexity", "evaluate_zero_shot", "collate_tables"},
+            {"fit_codebook", "evaluate_perplexity", "evaluate_zero_shot", *REPORTING},
         ),
         ("scorers/magnitude.py", '"""Scores are abs(x)."""', '"""Scores are magnitudes."""', set()),
     ],

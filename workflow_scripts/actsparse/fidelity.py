@@ -66,7 +66,7 @@ def compare(
             continue
         matched.add((row.model, row.experiment, cell.metric))
         ours = row.get(cell.metric, float("nan"))
-        reason = why_not_comparable(cell, config, params[row.model, row.experiment], known)
+        reason = why_not_comparable(cell, config, row.model, params[row.model, row.experiment], known)
         if not reason and pd.isna(ours):
             reason = "not measured here, or not finite"
         difference = ours - cell.value
@@ -88,7 +88,7 @@ def compare(
 
 
 def why_not_comparable(
-    cell: Cell, config: dict[str, Any], params: dict[str, Any], known: list[dict[str, Any]]
+    cell: Cell, config: dict[str, Any], model: str, params: dict[str, Any], known: list[dict[str, Any]]
 ) -> str:
     """Return how our protocol differs from the one a number was published under; "" where it does not."""
     if not params.get("as_published") and (reason := known_difference(cell, known)):
@@ -103,7 +103,9 @@ def why_not_comparable(
         zero_shot = config.get("zero_shot", {})
         if zero_shot.get("limit") is not None:
             return f"published on all items, ours on the first {zero_shot['limit']}"
-        if zero_shot.get("apply_chat_template", False) != cell.chat_template:
+        ours = config["models"][model].get("apply_chat_template")
+        ours = zero_shot.get("apply_chat_template", False) if ours is None else ours
+        if ours != cell.chat_template:
             return f"published {'with' if cell.chat_template else 'without'} the chat template"
     return ""
 

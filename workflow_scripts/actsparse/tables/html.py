@@ -14,7 +14,8 @@ body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5em; color: #111; backgr
 caption {{ text-align: left; max-width: 60em; padding-bottom: .8em; }}
 table {{ border-collapse: collapse; border-bottom: 2px solid; }}
 thead {{ border-top: 2px solid; border-bottom: 1px solid; }}
-th, td {{ padding: .2em .7em; text-align: left; white-space: nowrap; }}
+th, td {{ padding: .2em .7em; text-align: left; vertical-align: bottom; }}
+td {{ white-space: nowrap; }}
 .number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 th button {{ all: unset; cursor: pointer; font-weight: 600; }}
 th button:focus-visible {{ outline: 2px solid #0072b2; }}

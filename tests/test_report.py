@@ -1,0 +1,169 @@
+"""The report in a real browser, and the archive that tables can be made from again."""
+
+import csv
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from actsparse.files import sha256_of
+from browser import MISSING, browser
+from rocrate.rocrate import ROCrate
+from tiny_study import run
+
+in_browser = pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)} (Debian packages)")
+
+OPEN_CATEGORY = """
+const links = [...document.querySelectorAll("a")];
+const found = links.find((link) => link.innerText.trim() === "{name}");
+if (found) found.click();
+return Boolean(found)"""
+ROWS = 'return document.querySelectorAll("table a").length / 2'
+VIEW = 'document.querySelectorAll("table a")[2 * {number}].click()'
+SHOWN_FIGURE = """
+const figures = [...document.querySelectorAll("img")].filter((image) => image.closest("nav") === null);
+const shown = figures.filter((image) => image.complete && image.naturalWidth > 200);
+return shown.length && shown[0].src"""
+FIRST_COLUMN_OF = """
+const heads = [...document.querySelectorAll("th")];
+const index = heads.findIndex((head) => head.innerText.includes("{heading}"));
+if ({click}) heads[index].querySelector("button").click();
+return [...document.querySelectorAll("tbody tr")].map((row) => Number(row.children[index].dataset.sort))"""
+
+
+@pytest.fixture(scope="module")
+def report(finished_study, tmp_path_factory):
+    study, workflow = finished_study
+    target = tmp_path_factory.mktemp("report") / "report.html"
+    run(study, "--report", str(target), workflow=workflow)
+    return target
+
+
+@pytest.fixture
+def page(report, tmp_path):
+    with browser(tmp_path / "profile") as opened:
+        opened.open(report.as_uri())
+        opened.wait("return document.body.innerText.includes('Study tiny')")
+        yield opened
+
+
+@in_browser
+def test_every_figure_is_visible(page, finished_study, tmp_path):
+    page.wait(OPEN_CATEGORY.format(name="Figures"))
+    figures = len(list((finished_study[0] / "results/tiny/figures").glob("*.svg")))
+    assert page.wait(ROWS) == figures
+    seen = set()
+    for number in range(figures):
+        page.run(VIEW.format(number=number))
+        page.wait(
+            f"const s = (() => {{{SHOWN_FIGURE}}})(); return s && !{json.dumps(sorted(seen))}.includes(s)"
+        )
+        seen.add(page.run(SHOWN_FIGURE))
+    assert len(seen) == figures
+    page.screenshot(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    assert page.console_errors() == []
+
+
+@in_browser
+def test_a_table_sorts_by_a_click_without_network(page, tmp_path):
+    page.wait(OPEN_CATEGORY.format(name="Tables"))
+    names = page.wait(
+        "return [...document.querySelectorAll('table tbody tr')].map((r) => r.innerText.trim())"
+    )
+    page.run(VIEW.format(number=names.index("results")))
+    page.wait("return document.querySelectorAll('iframe').length")
+    page.enter_frame(0)
+    page.wait("return document.querySelectorAll('tbody tr').length")
+    before = page.run(FIRST_COLUMN_OF.format(heading="perplexity", click="false"))
+    assert page.run(FIRST_COLUMN_OF.format(heading="perplexity", click="true")) == sorted(before)
+    down = page.run(FIRST_COLUMN_OF.format(heading="perplexity", click="true"))
+    assert down == sorted(before, reverse=True)
+    page.leave_frame()
+    page.screenshot(tmp_path / "table.png")
+    assert page.console_errors() == []
+
+
+@in_browser
+@pytest.mark.parametrize(
+    "category", ["Tables", "Figures", "Published", "Provenance", "Workflow", "Statistics"]
+)
+def test_every_part_opens(page, category):
+    page.wait(OPEN_CATEGORY.format(name=category))
+    page.wait("return document.body.innerText.length > 100")
+    assert page.console_errors() == []
+
+
+def test_the_report_is_one_file_that_loads_nothing(report):
+    text = report.read_text()
+    assert '<script src="http' not in text and '<link rel="stylesheet" href="http' not in text
+
+
+@pytest.fixture(scope="module")
+def archive(finished_study):
+    study, workflow = finished_study
+    run(study, "archive", workflow=workflow)
+    return study / "results/tiny.crate.zip"
+
+
+@pytest.fixture(scope="module")
+def unpacked(archive, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clone")
+    zipfile.ZipFile(archive).extractall(folder)
+    return folder
+
+
+def test_the_archive_is_a_crate_with_checksums(unpacked):
+    crate = ROCrate(unpacked)
+    files = [entity for entity in crate.get_entities() if entity.type == "File"]
+    assert crate.name == "ActSparse study tiny"
+    assert {Path(file.id).parts[2] for file in files if file.id.startswith("results/tiny/")} >= {
+        "benchmarks",
+        "config.yaml",
+        "evaluations",
+        "figures",
+        "logs",
+        "provenance.json",
+        "tables",
+        "thresholds",
+    }
+    for file in files:
+        path = unpacked / file.id
+        assert file["sha256"] == sha256_of(path) and int(file["contentSize"]) == path.stat().st_size
+    done = subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=unpacked, check=False)
+    assert done.returncode == 0
+
+
+def test_tables_and_figures_are_made_again_without_a_model(unpacked, finished_study):
+    _, workflow = finished_study
+    made = {
+        path: path.read_bytes()
+        for folder in ("tables", "figures")
+        for path in (unpacked / "results/tiny" / folder).iterdir()
+        # Times of jobs are measured anew each time.
+        if path.stem != "time_memory"
+    }
+    for path in made:
+        path.unlink()
+    assert not (unpacked / "model").exists() and not (unpacked / "resources").exists()
+    (unpacked / "config.yaml").symlink_to("results/tiny/config.yaml")
+    printed = run(unpacked, "tables", "figures", workflow=workflow).stdout
+    assert "Fetching" not in printed and "Perplexity of" not in printed
+    assert {path: path.read_bytes() for path in made} == made
+
+
+def test_comparison_says_that_the_model_was_not_published(finished_study):
+    with (finished_study[0] / "results/tiny/tables/fidelity.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    verdicts = {row["verdict"] for row in rows}
+    assert verdicts == {"not comparable", "not published"}
+    assert all(row["reason"] for row in rows if row["verdict"] == "not comparable")
+
+
+def test_provenance_names_every_result_file(finished_study):
+    study, _ = finished_study
+    told = json.loads((study / "results/tiny/provenance.json").read_text())["results"]
+    files = {str(path.relative_to(study)) for path in study.glob("results/tiny/evaluations/*/*/*.json")}
+    assert set(told) == files
+    assert all(about["sha256"] == sha256_of(study / name) for name, about in told.items())
