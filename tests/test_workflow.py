@@ -101,8 +101,8 @@ def test_nothing_to_do_when_finished(finished_study):
         ),
         (
             "codebooks/coverage.py",
-            "import torch\n",
-            "import torch\n\nEDITED = True\n",
+            "from torch import Tensor\n",
+            "from torch import Tensor\n\nEDITED = True\n",
             {"fit_codebook", "evaluate_perplexity", "evaluate_zero_shot", *REPORTING},
         ),
         ("scorers/magnitude.py", '"""Scores are abs(x)."""', '"""Scores are magnitudes."""', set()),
