@@ -57,6 +57,7 @@ POOLED = {"patterns": 30 * 2048}
 LAYERED = {"scope": "per_layer"}
 AWARE = {"algorithm": "activation_aware"}
 VARIANTS: dict[str, dict] = {
+    "thresholds alone": {},
     "single": {**LAYERED, "clusters": 1},
     "coverage-pooled": {**POOLED},
     "aware-pooled": {**POOLED, **AWARE},
@@ -125,6 +126,10 @@ def compare(folder: Path, name: str, with_perplexity: bool) -> dict:
     """Measure a variant and return its row."""
     path = folder / f"{name}.json"
     row = read_json(path) if path.exists() else {}
+    if name == "thresholds alone":
+        row = row or {"name": name, **perplexity(folder, None)}
+        write_json(path, row)
+        return row
     spec = DEFAULTS | VARIANTS[name]
     if row.get("spec") != spec:
         codebooks, seconds = fitted(folder, name, spec)
@@ -146,7 +151,7 @@ def shown(row: dict) -> list[str]:
     """Return a row of the table: figures of gate / up / down in percent."""
 
     def percent(split: str, key: str) -> str:
-        return " / ".join(f"{100 * row[split][p][key]:.1f}" for p in FFN)
+        return " / ".join(f"{100 * row[split][p][key]:.1f}" for p in FFN) if split in row else ""
 
     return [
         row["name"],
@@ -156,9 +161,9 @@ def shown(row: dict) -> list[str]:
         percent("test", "energy"),
         f"{row['perplexity']:.1f}" if "perplexity" in row else "",
         f"{100 * row['sparsity']:.1f}" if "sparsity" in row else "",
-        str(row["bits"]),
-        f"{row['memory_mb']:.1f}",
-        f"{row['fit_seconds']:.0f}",
+        str(row.get("bits", "")),
+        f"{row['memory_mb']:.1f}" if "memory_mb" in row else "",
+        f"{row['fit_seconds']:.0f}" if "fit_seconds" in row else "",
     ]
 
 
