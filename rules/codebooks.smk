@@ -1,11 +1,16 @@
 # Activation patterns are clustered into K binary centroids per projection.
 
+GIVEN_CODEBOOKS = [name for name, params in STUDY.codebooks.items() if "centroids" in params]
+FITTED_CODEBOOKS = [name for name in STUDY.codebooks if name not in GIVEN_CODEBOOKS]
+
 
 rule fit_codebook:
     input:
-        patterns=lambda w: f"{RESULTS}/patterns/{w.model}/{STUDY.codebooks[w.codebook]['threshold']}",
+        patterns=lambda w: patterns_folder(w.model, STUDY.codebooks[w.codebook]["threshold"]),
     output:
         f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
+    wildcard_constraints:
+        codebook="|".join(map(re.escape, FITTED_CODEBOOKS)) or "none",
     log:
         f"{RESULTS}/logs/fit_codebook/{{model}}/{{codebook}}.log",
     benchmark:
@@ -22,10 +27,10 @@ rule fit_codebook:
         spec=lambda w: (
             {
                 key: STUDY.codebooks[w.codebook][key]
-                for key in ("clusters", "centroid_sparsity", "algorithm", "scope")
+                for key in ("clusters", "centroid_sparsity", "algorithm", "scope", "groups")
             }
-            | CONFIG["codebooks"]
-            | {"seed": CONFIG["seed"]}
+            | {key: CONFIG["codebooks"][key] for key in ("patterns", "steps")}
+            | {"seed": CONFIG["seed"], "options": codebook_options(STUDY.codebooks[w.codebook])}
         ),
         code=lambda w: digest(
             "fit_codebook.py",
@@ -36,3 +41,55 @@ rule fit_codebook:
         "Fitting codebook {wildcards.codebook} of {wildcards.model}"
     script:
         "../workflow_scripts/fit_codebook.py"
+
+
+rule import_centroids:
+    input:
+        lambda w: list(STUDY.codebooks[w.codebook]["centroids"].values()),
+    output:
+        f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
+    wildcard_constraints:
+        codebook="|".join(map(re.escape, GIVEN_CODEBOOKS)) or "none",
+    log:
+        f"{RESULTS}/logs/import_centroids/{{model}}/{{codebook}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/import_centroids/{{model}}/{{codebook}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=each_attempt(4000),
+        runtime=each_attempt(20),
+    params:
+        sources=lambda w: STUDY.codebooks[w.codebook]["centroids"],
+        clusters=lambda w: STUDY.codebooks[w.codebook]["clusters"],
+        code=digest("import_centroids.py"),
+    message:
+        "Importing given centroids {wildcards.codebook}"
+    script:
+        "../workflow_scripts/import_centroids.py"
+
+
+# Asked for by name: snakemake results/<study>/exports/<model>/<codebook>
+rule export_centroids:
+    input:
+        f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
+    output:
+        directory(f"{RESULTS}/exports/{{model}}/{{codebook}}"),
+    log:
+        f"{RESULTS}/logs/export_centroids/{{model}}/{{codebook}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/export_centroids/{{model}}/{{codebook}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: 1
+    resources:
+        mem_mb=each_attempt(8000),
+        runtime=each_attempt(20),
+    params:
+        centroid_sparsity=lambda w: STUDY.codebooks[w.codebook]["centroid_sparsity"],
+        code=digest("export_centroids.py"),
+    message:
+        "Exporting centroids {wildcards.codebook} of {wildcards.model}"
+    script:
+        "../workflow_scripts/export_centroids.py"

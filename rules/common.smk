@@ -102,13 +102,25 @@ def zero_shot_params(wildcards):
     return options | ({} if own is None else {"apply_chat_template": own}) | {"seed": CONFIG["seed"]}
 
 
+def thresholds_file(model, sparsity):
+    """The thresholds of a model: given ones, or those that this study measures."""
+    given = CONFIG["models"][model]["thresholds"]
+    return given.get(str(sparsity), f"{RESULTS}/thresholds/{model}/{sparsity}.json")
+
+
+def patterns_folder(model, sparsity):
+    """The activation patterns of a model: given ones, or those that this study extracts."""
+    given = CONFIG["models"][model]["patterns"]
+    return given.get(str(sparsity), f"{RESULTS}/patterns/{model}/{sparsity}")
+
+
 def scheme_files(wildcards):
     """The files that an experiment's scheme is built from, by name."""
     experiment = STUDY.experiments[wildcards.experiment]
     model = wildcards.model
     needed = {}
     if experiment.thresholds is not None:
-        needed["thresholds"] = f"{RESULTS}/thresholds/{model}/{experiment.thresholds}.json"
+        needed["thresholds"] = thresholds_file(model, experiment.thresholds)
     if experiment.codebook is not None:
         needed["codebook"] = f"{RESULTS}/codebooks/{model}/{experiment.codebook}.safetensors"
     if experiment.needs_statistics:

@@ -1,11 +1,20 @@
 # A second pass applies the thresholds and stores which neurons are active, one bit each.
 
 
+def stored_magnitudes(sparsity):
+    """The type of stored magnitudes, None where no codebook needs any."""
+    needed = any(
+        str(params["threshold"]) == sparsity and params["algorithm"] in NEED_MAGNITUDES
+        for params in STUDY.codebooks.values()
+    )
+    return CONFIG["codebooks"]["magnitudes"] if needed else None
+
+
 rule extract_patterns:
     input:
         model="resources/models/{model}.json",
         windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
-        thresholds=f"{RESULTS}/thresholds/{{model}}/{{sparsity}}.json",
+        thresholds=lambda w: thresholds_file(w.model, w.sparsity),
     output:
         directory(f"{RESULTS}/patterns/{{model}}/{{sparsity}}"),
     log:
@@ -22,6 +31,7 @@ rule extract_patterns:
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
         projections=FFN,
+        magnitudes=lambda w: stored_magnitudes(w.sparsity),
         loading=loading,
         code=digest("extract_patterns.py"),
     message:

@@ -14,12 +14,13 @@ def extract(
     projections: list[str],
     output: Path,
     *,
+    magnitudes: str | None = None,
     dtype: str,
     trust_remote_code: bool,
     device: str,
     threads: int,
 ) -> None:
-    """Write the pattern store of `projections` to the folder `output`."""
+    """Write the pattern store of `projections` to the folder `output`, with magnitudes of that type if any."""
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.devices import pick_device, use_threads
     from actsparse.extraction import extract_patterns
@@ -42,7 +43,8 @@ def extract(
     sites = find_sites(loaded, values, "output")
     layers = 1 + max(site.layer for site in sites)
     widths = {site.projection: site.width for site in sites}
-    with atomic_path(output) as temporary, PatternWriter(temporary, identity, layers, widths) as writer:
+    stored = {"magnitudes": magnitudes}
+    with atomic_path(output) as folder, PatternWriter(folder, identity, layers, widths, **stored) as writer:
         extract_patterns(loaded, progress(tokens, "patterns"), values, writer)
 
 
@@ -55,6 +57,7 @@ if "snakemake" in globals():
             snakemake.input.thresholds,
             snakemake.params.projections,
             output=snakemake.output[0],
+            magnitudes=snakemake.params.magnitudes,
             threads=snakemake.threads,
             **snakemake.params.loading,
         )

@@ -1,6 +1,7 @@
 """Fit one codebook per projection to stored activation patterns."""
 
 from pathlib import Path
+from typing import Any
 
 from actsparse.files import digest_of
 from actsparse.leases import leased_devices
@@ -16,6 +17,8 @@ def fit(
     patterns: int,
     steps: int,
     seed: int,
+    groups: int = 1,
+    options: dict[str, Any] | None = None,
     *,
     output: str | Path,
     threads: int,
@@ -40,6 +43,8 @@ def fit(
         "patterns": patterns,
         "steps": steps,
         "seed": seed,
+        "groups": groups,
+        "options": options or {},
     }
     codebooks = {}
     for projection in progress(list(store.widths), "codebooks"):

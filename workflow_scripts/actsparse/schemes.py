@@ -75,6 +75,7 @@ def _pattern(method: str, params: dict[str, Any], thresholds: Path | None, codeb
         from actsparse.thresholds import load_thresholds
 
         codebooks, _ = load_codebooks(codebook)
-        return resolve(PATTERNS, "codebook", "pattern")(load_thresholds(thresholds), codebooks)
+        combine = params.get("combine", "and")
+        return resolve(PATTERNS, "codebook", "pattern")(load_thresholds(thresholds), codebooks, combine)
     word, arguments = parse_pattern(params["pattern"])
     return resolve(PATTERNS, word, "pattern")(*arguments)

@@ -20,7 +20,8 @@ class Codebook:
     """The centroids of one projection, whose D neurons are split into G equal groups of neighbours.
 
     centroids: packed, uint8 (1, G, K, ceil(D / G / 8)) pooled over layers, or (layers, G, K, ...).
-    baseline: the trivial codebook, one centroid for each layer, uint8 (layers, ceil(D / 8)).
+    baseline: the trivial codebook, one centroid for each layer, uint8 (layers, ceil(D / 8)); None for given
+        centroids, whose patterns are not known.
     width: D.
     objective: shared active neurons of patterns and centroids (or their weight) before each step and at the
         end; one such list for each group of each of `centroids`' layers.
@@ -29,7 +30,7 @@ class Codebook:
     """
 
     centroids: Tensor
-    baseline: Tensor
+    baseline: Tensor | None
     width: int
     objective: list
     assign_power: int = 0
@@ -89,9 +90,9 @@ def save_codebooks(target: str | Path, codebooks: dict[str, Codebook], spec: dic
     tensors, about = {}, {"spec": spec, "codebooks": {}}
     for projection, codebook in codebooks.items():
         tensors[projection] = codebook.centroids.contiguous()
-        tensors[f"{projection}.baseline"] = codebook.baseline.contiguous()
-        if codebook.scales is not None:
-            tensors[f"{projection}.scales"] = codebook.scales.contiguous()
+        for key in ("baseline", "scales"):
+            if getattr(codebook, key) is not None:
+                tensors[f"{projection}.{key}"] = getattr(codebook, key).contiguous()
         about["codebooks"][projection] = {
             key: getattr(codebook, key) for key in ("width", "objective", "assign_power")
         }
@@ -108,13 +109,10 @@ def load_codebooks(source: str | Path) -> tuple[dict[str, Codebook], dict[str, A
             present = set(opened.keys())
             codebooks = {}
             for name, rest in about["codebooks"].items():
-                scales = f"{name}.scales"
-                codebooks[name] = Codebook(
-                    opened.get_tensor(name),
-                    opened.get_tensor(f"{name}.baseline"),
-                    scales=opened.get_tensor(scales) if scales in present else None,
-                    **rest,
-                )
+                for key in ("baseline", "scales"):
+                    stored = f"{name}.{key}"
+                    rest[key] = opened.get_tensor(stored) if stored in present else None
+                codebooks[name] = Codebook(opened.get_tensor(name), **rest)
             return codebooks, about["spec"]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: not a whole codebook file ({error})") from error

@@ -34,6 +34,8 @@ def measure(store: PatternStore, projection: str, codebook: Codebook, tokens: in
     Streams the patterns. Raises ValueError when the store's layers or width are not the codebook's, or it
     lacks the magnitudes that the codebook's assignment needs.
     """
+    if codebook.baseline is None:
+        raise ValueError(f"{projection}: the codebook is a given one, without a baseline to compare it with")
     if (store.layers, store.widths.get(projection)) != (len(codebook.baseline), codebook.width):
         raise ValueError(f"{store.folder}: layers or width of {projection} are not those of the codebook")
     if codebook.assign_power or store.magnitudes:

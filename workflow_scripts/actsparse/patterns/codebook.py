@@ -16,12 +16,14 @@ from actsparse.thresholds import Thresholds
 class CodebookPattern:
     """mask = m and c_k; m: scores that reach the site's threshold, c_k: the centroid that covers m best.
 
+    With `combine` = "replace" the mask is c_k alone: neurons below the threshold survive where it has them.
     The assignment is the oracle's, from the token's true pattern. While masks are made, recall and precision
     of the centroids, and the recall of the trivial codebook (one centroid per layer), are counted.
     """
 
     thresholds: Thresholds
     codebooks: dict[str, Codebook]
+    combine: str = "and"
 
     reads_site = True
     counts: dict[str, Tensor] = field(default_factory=dict)
@@ -30,7 +32,8 @@ class CodebookPattern:
         """Raise ValueError when thresholds or centroids for the site are missing or of another width."""
         Threshold(self.thresholds).check(site)
         codebook = self.codebooks.get(site.projection)
-        if codebook is None or codebook.width != site.width or site.layer >= len(codebook.baseline):
+        layers = 0 if codebook is None else len(codebook.centroids)
+        if not layers or codebook.width != site.width or 1 < layers <= site.layer:
             raise ValueError(f"{site.name}: the codebook file has no centroids of its layer and width")
 
     def mask(self, scores: Tensor, site: Site) -> Tensor:
@@ -40,17 +43,18 @@ class CodebookPattern:
         magnitudes = torch.where(active, rows, 0)
         codebook = self.codebooks[site.projection]
         chosen = codebook.masks(codebook.choose(magnitudes, site.layer), site.layer)
-        mask = active & chosen
-        self._count(site, active, chosen, mask, magnitudes)
-        return mask.reshape(scores.shape)
+        covered = active & chosen
+        self._count(site, active, chosen, covered, magnitudes)
+        return (covered if self.combine == "and" else chosen).reshape(scores.shape)
 
     def _count(self, site: Site, active: Tensor, chosen: Tensor, mask: Tensor, magnitudes: Tensor) -> None:
-        baseline = unpack(self.codebooks[site.projection].baseline[site.layer].to(mask.device), site.width)
+        baseline = self.codebooks[site.projection].baseline
+        single = 0 if baseline is None else unpack(baseline[site.layer].to(mask.device), site.width)
         counts = [
             mask.count_nonzero(),
             active.count_nonzero(),
             chosen.count_nonzero(),
-            (active & baseline).count_nonzero(),
+            (active & single).count_nonzero(),
             torch.where(mask, magnitudes, 0).sum(dtype=torch.float32),
             magnitudes.sum(dtype=torch.float32),
         ]
@@ -69,6 +73,7 @@ class CodebookPattern:
                 "recall": covered / active,
                 "precision": covered / ones,
                 "energy": kept / energy,
-                "baseline_recall": baseline / active,
             }
+            if self.codebooks[projection].baseline is not None:
+                coverage[projection]["baseline_recall"] = baseline / active
         return {"coverage": coverage}

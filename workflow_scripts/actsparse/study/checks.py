@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from actsparse.codebooks import ALGORITHMS
+from actsparse.codebooks import ALGORITHMS, OPTIONS
 from actsparse.combinations import refusal
 from actsparse.files import read_json
 from actsparse.mitigations import MITIGATIONS
@@ -26,6 +26,13 @@ def check_references(config: dict[str, Any], experiments: dict[str, Experiment],
     for family in ("models", "corpora", "tasks"):
         for name, entry in config[family].items():
             _check_source(f"{family}.{name}", entry, root)
+    for name, entry in config["models"].items():
+        for kind in ("thresholds", "patterns"):
+            for sparsity, path in entry[kind].items():
+                _check_file(f"models.{name}.{kind}.{sparsity}", path, root)
+    for experiment in experiments.values():
+        for projection, path in experiment.params.get("centroids", {}).items():
+            _check_file(f"experiments.{experiment.slug}.centroids.{projection}", path, root)
     for use in ("calibration", "perplexity"):
         if use in config:
             _check_one_of(f"{use}.corpus", config[use]["corpus"], config["corpora"])
@@ -73,6 +80,11 @@ def _check_source(where: str, entry: dict[str, Any], root: Path) -> None:
             raise ConfigError(f"{where}.format: missing (allowed: mediawiki, text, jsonl, parquet)")
 
 
+def _check_file(where: str, path: str, root: Path) -> None:
+    if not (root / path).exists():
+        raise ConfigError(f"{where}: no such file or folder: {path}")
+
+
 def _check_task(task: str) -> None:
     package = find_spec("lm_eval")
     if package is None:  # the host has only Snakemake; the fetch job will tell
@@ -99,6 +111,7 @@ def _check_experiment(experiment: Experiment, config: dict[str, Any]) -> None:
             lookup(registries[key], params[key], key)
         except ValueError as error:
             raise ConfigError(f"{where}.{key}: {error}") from None
+    _check_codebook(experiment)
     calibrated = experiment.thresholds is not None or experiment.needs_statistics or experiment.preparation
     if calibrated and "calibration" not in config:
         raise ConfigError(f"calibration: missing (required by {where})")
@@ -120,6 +133,18 @@ def _check_experiment(experiment: Experiment, config: dict[str, Any]) -> None:
         raise ConfigError(f"{where}.rank: missing (required by mitigation low_rank)")
 
 
+def _check_codebook(experiment: Experiment) -> None:
+    where, params = f"experiments.{experiment.slug}", experiment.params
+    for key in OPTIONS.keys() & params.keys():
+        if params["algorithm"] not in OPTIONS[key]:
+            raise ConfigError(
+                f"{where}.{key}: algorithm {params['algorithm']} has no such option "
+                f"(allowed algorithms: {', '.join(OPTIONS[key])})"
+            )
+    if "centroids" in params and (missing := set(params["projections"]) - set(params["centroids"])):
+        raise ConfigError(f"{where}.centroids: no file for {', '.join(sorted(missing))}")
+
+
 def _check_training(experiment: Experiment, config: dict[str, Any]) -> None:
     if experiment.preparation != "trained_parameters":
         return
@@ -129,6 +154,17 @@ def _check_training(experiment: Experiment, config: dict[str, Any]) -> None:
             f"training.validation_sequences: {held_out} is not allowed (must be below the {sequences} "
             f"calibration.sequences, which experiments.{experiment.slug} trains on)"
         )
+
+
+def _check_groups(experiment: Experiment, model: str, shape: dict[str, int]) -> None:
+    groups = experiment.params["groups"]
+    for projection, size in (("gate_proj", "intermediate_size"), ("down_proj", "hidden_size")):
+        touched = any(re.fullmatch(word, projection) for word in experiment.params["projections"])
+        if touched and shape[size] % groups:
+            raise ConfigError(
+                f"experiments.{experiment.slug}.groups: {groups} do not divide the {shape[size]} outputs "
+                f"of {projection} of {model}"
+            )
 
 
 def _check_sizes(experiment: Experiment, config: dict[str, Any], model: str, shape: dict[str, int]) -> None:
@@ -151,7 +187,8 @@ def _check_sizes(experiment: Experiment, config: dict[str, Any], model: str, sha
                     f"{where}.pattern: {params['pattern']} does not fit {projection} of {model} "
                     f"(its width {width} is not a multiple of {m})"
                 )
-    if experiment.method == "codebook":
+    if experiment.method == "codebook" and "centroids" not in params:
+        _check_groups(experiment, model, shape)
         # A calibration that takes all windows is bounded by the text, whose length is not known yet.
         calibration, most = config["calibration"], config["codebooks"]["patterns"]
         if calibration["sequences"] is not None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from actsparse.codebooks import OPTIONS
+from actsparse.files import digest_of
 from actsparse.mitigations import MITIGATIONS, MITIGATIONS_WITH_STATISTICS, TRAINED_MITIGATIONS
 from actsparse.patterns import PATTERNS, parse_pattern
 from actsparse.scorers import SCORERS, SCORERS_WITH_PRUNED_WEIGHTS, SCORERS_WITH_STATISTICS
@@ -21,6 +23,12 @@ SLUG_LABELS = {
     "threshold": "t",
     "clusters": "k",
     "centroid_sparsity": "s",
+    "groups": "g",
+    "seeding": "",
+    "combine": "",
+    "update_power": "u",
+    "assign_power": "a",
+    "lost_weight": "l",
 }
 ALWAYS_LISTS = {"projections"}
 # The kernels are imported inside a function, where numba may be missing.
@@ -117,10 +125,20 @@ def expand(experiments: dict[str, dict], methods: dict[str, dict]) -> dict[str, 
 
 def codebook_slug(params: dict[str, Any]) -> str:
     """Return the name of the codebook that an experiment with these parameters uses."""
-    return (
-        f"{params['algorithm']}-{params['scope']}-t{params['threshold']}"
-        f"-k{params['clusters']}-s{params['centroid_sparsity']}"
-    )
+    size = f"k{params['clusters']}-s{params['centroid_sparsity']}"
+    if "centroids" in params:
+        return f"given-{digest_of(params['centroids'])[:8]}-{size}"
+    grouped = {"groups": params["groups"]} if params["groups"] > 1 else {}
+    options = [
+        f"-{SLUG_LABELS.get(key, key)}{_word(value)}"
+        for key, value in {**grouped, **codebook_options(params)}.items()
+    ]
+    return f"{params['algorithm']}-{params['scope']}-t{params['threshold']}-{size}{''.join(options)}"
+
+
+def codebook_options(params: dict[str, Any]) -> dict[str, Any]:
+    """Return those of an experiment's parameters that its algorithm alone knows."""
+    return {key: params[key] for key in OPTIONS if key in params}
 
 
 def _word(value: Any) -> str:
