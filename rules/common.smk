@@ -6,10 +6,11 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow_scripts"))
 
-from actsparse.codebooks import ALGORITHMS
+from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES
 from actsparse.provenance import source_digest
 from actsparse.resources.sources import PackageFile, parse_source
 from actsparse.study import ConfigError, load_study
+from actsparse.study.grid import codebook_options
 from actsparse.study.checks import model_shape
 from actsparse.study.memory import evaluation_memory_mb
 from actsparse.study.checks import model_shape
