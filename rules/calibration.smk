@@ -21,7 +21,7 @@ rule measure_statistics:
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
-        projections=["[qkvo]_proj|qkv_proj|gate_proj|up_proj|gate_up_proj|down_proj"],
+        projections=ALL_PROJECTIONS,
         loading=loading,
         code=digest("measure_statistics.py"),
     message:

@@ -22,7 +22,7 @@ EVALUATIONS = expand(
 THRESHOLDS = expand(
     f"{RESULTS}/thresholds/{{model}}/{{sparsity}}.json",
     model=CONFIG["models"],
-    sparsity=sorted({e.thresholds for e in STUDY.experiments.values()} - {None}),
+    sparsity=sorted({e.thresholds for e in STUDY.experiments.values() if not e.counted} - {None}),
 )
 
 

@@ -26,6 +26,7 @@ except ConfigError as error:
 CONFIG = STUDY.config
 RESULTS = f"results/{STUDY.name}"
 FFN = ["gate_proj", "up_proj", "down_proj"]
+ALL_PROJECTIONS = ["[qkvo]_proj|qkv_proj|gate_proj|up_proj|gate_up_proj|down_proj"]
 HUB_LOCK = "hub.lock.json"
 
 GPUS = 0 if CONFIG["device"] == "cpu" else CONFIG["gpus_per_job"]
@@ -56,7 +57,8 @@ wildcard_constraints:
     provider=r"[^/]+",
     task=r"[^/]+",
     use="calibration|perplexity",
-    sparsity=r"[0-9.e-]+",
+    sparsity=r"[0-9.]+(e-[0-9]+)?",
+    counted="(-inputs|-cats)?",
     codebook="|".join(map(re.escape, STUDY.codebooks)) or "none",
     experiment="|".join(map(re.escape, STUDY.experiments)),
 

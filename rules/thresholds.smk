@@ -5,16 +5,25 @@ localrules:
     compute_thresholds,
 
 
+# What magnitudes are counted of, by the suffix in the names of files: outputs of the FFN (arXiv 2507.14179),
+# inputs of all projections (TEAL), or the gate behind its activation function (CATS).
+COUNTED = {
+    "": {"side": "output", "projections": FFN, "scorer": "magnitude"},
+    "-inputs": {"side": "input", "projections": ALL_PROJECTIONS, "scorer": "magnitude"},
+    "-cats": {"side": "output", "projections": ["gate_proj"], "scorer": "cats"},
+}
+
+
 rule measure_histograms:
     input:
         model="resources/models/{model}.json",
         windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
     output:
-        f"{RESULTS}/histograms/{{model}}.safetensors",
+        f"{RESULTS}/histograms/{{model}}{{counted}}.safetensors",
     log:
-        f"{RESULTS}/logs/measure_histograms/{{model}}.log",
+        f"{RESULTS}/logs/measure_histograms/{{model}}{{counted}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/measure_histograms/{{model}}.tsv"
+        f"{RESULTS}/benchmarks/measure_histograms/{{model}}{{counted}}.tsv"
     conda:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
@@ -24,24 +33,24 @@ rule measure_histograms:
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
-        projections=FFN,
+        counted=lambda w: COUNTED[w.counted],
         loading=loading,
-        code=digest("measure_histograms.py"),
+        code=digest("measure_histograms.py", "actsparse.scorers.cats"),
     message:
-        "Counting activation magnitudes of {wildcards.model}"
+        "Counting activation magnitudes of {wildcards.model} ({params.counted[side]}s)"
     script:
         "../workflow_scripts/measure_histograms.py"
 
 
 rule compute_thresholds:
     input:
-        histograms=f"{RESULTS}/histograms/{{model}}.safetensors",
+        histograms=f"{RESULTS}/histograms/{{model}}{{counted}}.safetensors",
     output:
-        f"{RESULTS}/thresholds/{{model}}/{{sparsity}}.json",
+        f"{RESULTS}/thresholds/{{model}}/{{sparsity}}{{counted}}.json",
     log:
-        f"{RESULTS}/logs/compute_thresholds/{{model}}/{{sparsity}}.log",
+        f"{RESULTS}/logs/compute_thresholds/{{model}}/{{sparsity}}{{counted}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/compute_thresholds/{{model}}/{{sparsity}}.tsv"
+        f"{RESULTS}/benchmarks/compute_thresholds/{{model}}/{{sparsity}}{{counted}}.tsv"
     conda:
         "../envs/lm.yaml"
     threads: 1

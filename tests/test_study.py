@@ -165,6 +165,18 @@ BAD = {
         "training.validation_sequences: 8",
         "must be below the 8",
     ),
+    "unknown preset": ("experiments/act", {"preset": "tael"}, "experiments.act.preset: 'tael'", "teal"),
+    "preset without its sparsity": (
+        "experiments/act",
+        {"preset": "teal"},
+        "experiments.act: preset teal",
+        "sparsity",
+    ),
+    "preset with a method": (
+        "experiments/act",
+        {"preset": "wina", "sparsity": 0.5, "scorer": "magnitude"},
+        "preset wina is given scorer, sparsity (it takes sparsity",
+    ),
     "layers of words": ("experiments/act/layers", "first", "layers: 'first'", "4-27"),
     "as published, perhaps": ("experiments/act/as_published", "maybe", "as_published: 'maybe'", "boolean"),
     "negative learning rate": ("training", {"learning_rate": -1}, "training.learning_rate: -1", "above 0"),

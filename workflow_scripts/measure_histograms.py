@@ -1,4 +1,4 @@
-"""Histograms of abs(FFN output) of a dense model over the calibration windows."""
+"""Histograms of abs(activation) of a dense model over the calibration windows."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from actsparse.logs import log_to, progress
 def measure(
     model: Path,
     windows: Path,
-    projections: list[str],
+    counted: dict,
     output: Path,
     *,
     dtype: str,
@@ -17,17 +17,25 @@ def measure(
     device: str,
     threads: int,
 ) -> None:
-    """Write the histograms of `projections` to `output`."""
+    """Write the histograms of what `counted` names (side, projections, scorer) to `output`."""
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.devices import pick_device, use_threads
     from actsparse.histograms import measure_histograms, save_histograms
     from actsparse.models import load_model
+    from actsparse.registry import resolve
+    from actsparse.scorers import SCORERS
     from actsparse.windows import load_windows
 
     use_threads(threads)
     loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
     tokens, _ = load_windows(windows)
-    save_histograms(measure_histograms(loaded, progress(tokens, "histograms"), projections), output)
+    scorer = None
+    if counted["scorer"] != "magnitude":
+        scorer = resolve(SCORERS, counted["scorer"], "scorer")()
+    histograms = measure_histograms(
+        loaded, progress(tokens, "histograms"), counted["projections"], counted["side"], scorer
+    )
+    save_histograms(histograms, output)
 
 
 if "snakemake" in globals():
@@ -36,7 +44,7 @@ if "snakemake" in globals():
         measure(
             snakemake.input.model,
             snakemake.input.windows,
-            snakemake.params.projections,
+            snakemake.params.counted,
             output=snakemake.output[0],
             threads=snakemake.threads,
             **snakemake.params.loading,

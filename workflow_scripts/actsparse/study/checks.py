@@ -16,7 +16,6 @@ from actsparse.scorers import SCORERS
 from actsparse.study.grid import Experiment
 from actsparse.study.schema import ConfigError
 
-
 # A study unpacked from its archive has results, and none of the files they were made from.
 UNPACKED = "ro-crate-metadata.json"
 

@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import dataclass
+from inspect import signature
 from itertools import product
 from typing import Any
 
 from actsparse.codebooks import OPTIONS
+from actsparse.combinations import needs_parameters, needs_statistics
 from actsparse.files import digest_of
-from actsparse.mitigations import MITIGATIONS, MITIGATIONS_WITH_STATISTICS, TRAINED_MITIGATIONS
+from actsparse.mitigations import MITIGATIONS
 from actsparse.patterns import PATTERNS, parse_pattern
-from actsparse.scorers import SCORERS, SCORERS_WITH_PRUNED_WEIGHTS, SCORERS_WITH_STATISTICS
+from actsparse.presets import PRESETS
+from actsparse.scorers import SCORERS
 from actsparse.study.schema import ConfigError, check
 
 # How a varied key is written in a slug; a key that is not here is written in full.
@@ -47,9 +50,17 @@ class Experiment:
     params: dict[str, Any]
 
     @property
-    def thresholds(self) -> float | None:
-        """The sparsity of the thresholds it needs, if it needs any."""
-        return self.params.get({"threshold": "sparsity", "codebook": "threshold"}.get(self.method))
+    def thresholds(self) -> str | None:
+        """The name of the thresholds it needs, if any: their sparsity, and what was counted."""
+        key = {"threshold": "sparsity", "codebook": "threshold"}.get(self.method)
+        return None if key is None else f"{self.params[key]}{self.counted}"
+
+    @property
+    def counted(self) -> str:
+        """What its thresholds are quantiles of: "" (FFN outputs), "-inputs", or "-cats" (scores of cats)."""
+        if self.params.get("side") == "input":
+            return "-inputs"
+        return "-cats" if self.scorer == "cats" else ""
 
     @property
     def codebook(self) -> str | None:
@@ -59,16 +70,21 @@ class Experiment:
     @property
     def needs_statistics(self) -> bool:
         """Whether it needs the statistics of calibration inputs."""
-        scorer, mitigation = self.params.get("scorer"), self.params.get("mitigation")
-        calibrated = scorer in SCORERS_WITH_STATISTICS or mitigation in MITIGATIONS_WITH_STATISTICS
-        return calibrated and not self.as_published
+        return needs_statistics(self.scorer, self.mitigation, self.as_published)
 
     @property
     def preparation(self) -> str | None:
         """What a job of its own makes for it: "trained_parameters", "pruned_weights" or nothing."""
-        if self.params.get("mitigation") in TRAINED_MITIGATIONS and not self.as_published:
-            return "trained_parameters"
-        return "pruned_weights" if self.params.get("scorer") in SCORERS_WITH_PRUNED_WEIGHTS else None
+        made = {"train": "trained_parameters", "sparsegpt": "pruned_weights", None: None}
+        return made[needs_parameters(self.scorer, self.mitigation, self.as_published)]
+
+    @property
+    def scorer(self) -> str:
+        return self.params.get("scorer", "magnitude")
+
+    @property
+    def mitigation(self) -> str:
+        return self.params.get("mitigation", "none")
 
     @property
     def as_published(self) -> bool:
@@ -85,8 +101,8 @@ class Experiment:
             word, _ = parse_pattern(params["pattern"])
         classes = [
             PATTERNS[word],
-            SCORERS[params.get("scorer", "magnitude")],
-            MITIGATIONS[params.get("mitigation", "none")],
+            SCORERS[self.scorer],
+            MITIGATIONS[self.mitigation],
         ]
         extra = {"threshold": ["actsparse.thresholds"], "codebook": CODEBOOK_MODULES}.get(self.method, [])
         if self.preparation == "pruned_weights":
@@ -102,8 +118,8 @@ def expand(experiments: dict[str, dict], methods: dict[str, dict]) -> dict[str, 
     """
     grid: dict[str, Experiment] = {}
     for name, raw in experiments.items():
-        spec = {"method": "dense", **raw}
-        if spec["method"] not in methods:
+        spec = raw if "preset" in raw else {"method": "dense", **raw}
+        if "method" in spec and spec["method"] not in methods:
             allowed = ", ".join(methods)
             raise ConfigError(
                 f"experiments.{name}.method: {spec['method']!r} is not allowed (allowed: {allowed})"
@@ -115,12 +131,26 @@ def expand(experiments: dict[str, dict], methods: dict[str, dict]) -> dict[str, 
         for values in product(*(spec[key] for key in varied)):
             chosen = dict(zip(varied, values, strict=True))
             params = {**spec, **chosen}
-            check(params, methods[spec["method"]], f"experiments.{name}")
+            if "preset" in params:
+                params = _from_preset(f"experiments.{name}", **params)
+            check(params, methods[params["method"]], f"experiments.{name}")
             slug = "-".join([name, *(f"{SLUG_LABELS.get(key, key)}{_word(chosen[key])}" for key in varied)])
             if slug in grid:
                 raise ConfigError(f"experiments.{name}: a second experiment is called {slug!r}")
             grid[slug] = Experiment(slug, params.pop("method"), params)
     return grid
+
+
+def _from_preset(where: str, preset: str, **arguments: Any) -> dict[str, Any]:
+    if preset not in PRESETS:
+        raise ConfigError(f"{where}.preset: {preset!r} is unknown (allowed: {', '.join(PRESETS)})")
+    wanted = list(signature(PRESETS[preset]).parameters)
+    if sorted(arguments) != sorted(wanted):
+        raise ConfigError(
+            f"{where}: preset {preset} is given {', '.join(sorted(arguments)) or 'nothing'} "
+            f"(it takes {', '.join(wanted)}, and nothing else)"
+        )
+    return PRESETS[preset](**arguments)
 
 
 def codebook_slug(params: dict[str, Any]) -> str:
