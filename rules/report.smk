@@ -22,14 +22,15 @@ FIGURES = expand(
     figure=figures_of(CONFIG, METHODS),
     suffix=["svg", "pdf"],
 )
-PATTERN_STORES = expand(
-    f"{RESULTS}/patterns/{{model}}/{{sparsity}}",
+ACTIVE_NEURONS = expand(
+    f"{RESULTS}/active_neurons/{{model}}/{{sparsity}}.json",
     model=CONFIG["models"],
     sparsity=sorted({codebook["threshold"] for codebook in STUDY.codebooks.values()}),
 )
 
 
 localrules:
+    summarise_patterns,
     draw_figures,
     compare_published,
     describe_results,
@@ -39,13 +40,36 @@ localrules:
 report: "captions/study.rst"
 
 
+rule summarise_patterns:
+    input:
+        patterns=f"{RESULTS}/patterns/{{model}}/{{sparsity}}",
+    output:
+        f"{RESULTS}/active_neurons/{{model}}/{{sparsity}}.json",
+    log:
+        f"{RESULTS}/logs/summarise_patterns/{{model}}/{{sparsity}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/summarise_patterns/{{model}}/{{sparsity}}.tsv"
+    conda:
+        "../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=digest("summarise_patterns.py"),
+    message:
+        "How often neurons of {wildcards.model} are active at sparsity {wildcards.sparsity}"
+    script:
+        "../workflow_scripts/summarise_patterns.py"
+
+
 # One process draws them all: loading matplotlib takes longer than drawing. Benchmark files are read where they
 # are there; as inputs, a lost one would run its job again.
 rule draw_figures:
     input:
         results=EVALUATIONS,
         thresholds=THRESHOLDS,
-        patterns=PATTERN_STORES,
+        active=ACTIVE_NEURONS,
     output:
         [
             report(
@@ -151,7 +175,7 @@ rule archive:
         TABLES,
         COMPARISONS,
         FIGURES,
-        PROVENANCE,
+        provenance=PROVENANCE,
     output:
         f"results/{STUDY.name}.crate.zip",
     log:
@@ -165,8 +189,8 @@ rule archive:
         mem_mb=1000,
         runtime=30,
     params:
-        results=RESULTS,
         config=CONFIG,
+        code=digest("archive_study.py"),
     message:
         "Packing the study into {output}"
     script:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from actsparse.files import write_json
 from safetensors.numpy import save_file
+from summarise_patterns import summarise
 
 LAYERS, WIDTH, TOKENS = 6, 64, 1000
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
@@ -83,23 +84,25 @@ def make_results(folder: Path, model: str = "smol", commit: str = "0" * 40) -> P
             for j, p in enumerate(PROJECTIONS)
         }
         write_json(folder / "thresholds" / model / f"{sparsity}.json", values)
-    _write_counts(folder / "patterns" / model / "0.5")
+    write_counts(folder / "patterns" / model / "0.5")
+    summarise(folder / "patterns" / model / "0.5", folder / "active_neurons" / model / "0.5.json")
     _write_benchmarks(folder / "benchmarks", model, draw)
     return folder
 
 
 def files(folder: Path) -> dict[str, list[Path]]:
-    """Return results, thresholds and patterns of a results folder, in the order of the experiments."""
+    """Return results, thresholds and active neurons of a results folder, in the order of the experiments."""
     order = list(experiments())
     results = sorted(folder.glob("evaluations/*/*/*.json"), key=lambda path: order.index(path.parent.name))
     return {
         "results": results,
         "thresholds": sorted(folder.glob("thresholds/*/*.json")),
-        "patterns": sorted(folder.glob("patterns/*/*")),
+        "active": sorted(folder.glob("active_neurons/*/*.json")),
     }
 
 
-def _write_counts(store: Path) -> None:
+def write_counts(store: Path) -> None:
+    """Write what is read of a pattern store: its counts and manifest."""
     store.mkdir(parents=True)
     drawn = np.random.default_rng(0)
     counts = {p: drawn.binomial(TOKENS, drawn.beta(2, 2, (LAYERS, WIDTH))) for p in PROJECTIONS}

@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 import made_up_study
+import numpy as np
 import pytest
 from actsparse.figures import NEEDS, available, figures_of
 from actsparse.figures.data import read_study
@@ -81,7 +82,8 @@ def test_a_perplexity_that_is_not_finite_is_no_point(data):
 
 def test_active_frequency_and_jobs(data):
     [found] = data.active.values()
-    assert found["gate_proj"].shape == (made_up_study.LAYERS, made_up_study.WIDTH)
+    assert found["gate_proj"].shape == (made_up_study.LAYERS, 5)
+    assert (np.diff(found["gate_proj"], axis=1) >= 0).all()
     assert found["gate_proj"].min() >= 0 and found["gate_proj"].max() <= 1
     assert len(data.jobs) == 12 and "fit_codebook" in set(data.jobs.rule)
 

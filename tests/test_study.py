@@ -87,6 +87,23 @@ BAD = {
         "scorer",
     ),
     "unknown key of zero_shot": ("zero_shot/task", [], "zero_shot.task: unknown key", "tasks"),
+    "unknown column of a table": (
+        "tables",
+        {"mine": {"source": "evaluations", "columns": ["perplexty"], "caption": ""}},
+        "tables.mine.columns: 'perplexty' is unknown",
+        "perplexity_over_dense",
+    ),
+    "unknown source of a table": (
+        "tables",
+        {"mine": {"source": "results", "columns": ["model"], "caption": ""}},
+        "tables.mine.source: 'results'",
+        "thresholds",
+    ),
+    "table without a caption": (
+        "tables",
+        {"mine": {"source": "evaluations", "columns": ["model"]}},
+        "tables.mine.caption: missing",
+    ),
     "no study": ("study", ..., "study: missing"),
     "no models": ("models", {}, "models: {} is not allowed", "at least 1"),
     "no experiments": ("experiments", {}, "experiments: {} is not allowed"),

@@ -1,5 +1,7 @@
 """The finished study as one archive."""
 
+from pathlib import Path
+
 from actsparse.archive import archive_study
 from actsparse.logs import log_to
 from actsparse.provenance import git_commit
@@ -7,5 +9,8 @@ from actsparse.provenance import git_commit
 if "snakemake" in globals():
     with log_to(snakemake.log[0]):
         archive_study(
-            snakemake.params.results, snakemake.params.config, git_commit(), target=snakemake.output[0]
+            Path(snakemake.input.provenance[0]).parent,
+            snakemake.params.config,
+            git_commit(),
+            target=snakemake.output[0],
         )

@@ -32,7 +32,7 @@ if "snakemake" in globals():
             read_study(
                 snakemake.input.results,
                 snakemake.input.thresholds,
-                snakemake.input.patterns,
+                snakemake.input.active,
                 snakemake.params.benchmarks,
             ),
             study=snakemake.params.study,

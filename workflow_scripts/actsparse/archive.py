@@ -16,17 +16,16 @@ from rocrate.rocrate import ROCrate
 
 from actsparse.files import atomic_path, sha256_of
 
-# What is kept of results/<study>/. Of pattern stores only counts: figures need them, shards are gigabytes.
+# What is kept of results/<study>/, in the order of unpacking: no file looks older than what it is made of.
 KEPT = (
-    "evaluations/**/*.json",
     "thresholds/**/*.json",
-    "patterns/*/*/manifest.json",
-    "patterns/*/*/active_counts.safetensors",
+    "active_neurons/**/*.json",
+    "evaluations/**/*.json",
+    "benchmarks/**/*.tsv",
+    "logs/**/*.log",
+    "provenance.*",
     "tables/*",
     "figures/*",
-    "logs/**/*.log",
-    "benchmarks/**/*.tsv",
-    "provenance.*",
 )
 CHECKSUMS = "SHA256SUMS"
 

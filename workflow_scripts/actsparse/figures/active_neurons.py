@@ -16,9 +16,7 @@ def draw(data: StudyData) -> Figure:
         for axes, projection in zip(row, projections, strict=True):
             if projection not in found:
                 continue
-            low, lower, middle, upper, high = np.quantile(
-                found[projection], [0.05, 0.25, 0.5, 0.75, 0.95], axis=1
-            )
+            low, lower, middle, upper, high = found[projection].T
             layers = np.arange(len(middle))
             axes.fill_between(
                 layers, low, high, color=COLOURS[0], alpha=0.2, linewidth=0, label="middle 90 % of neurons"

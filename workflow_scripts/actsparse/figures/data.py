@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file
 
 from actsparse.files import read_json
 from actsparse.tables.records import Results, read_results
@@ -21,7 +20,8 @@ class StudyData:
 
     results: {(model, experiment): {benchmark: record}}.
     thresholds: {(model, sparsity): {projection: float (layers)}}.
-    active: {(model, sparsity): {projection: part of the tokens each neuron is active for, (layers, D)}}.
+    active: {(model, sparsity): {projection: part of the tokens that neurons are active for, (layers, 5)}},
+        the 5, 25, 50, 75 and 95 % quantiles over the neurons of a layer.
     jobs: one row per job with the columns rule, job, seconds, memory_gb.
     """
 
@@ -41,23 +41,16 @@ class StudyData:
 
 
 def read_study(
-    results: Iterable[Path], thresholds: Iterable[Path], patterns: Iterable[Path], benchmarks: Path
+    results: Iterable[Path], thresholds: Iterable[Path], active: Iterable[Path], benchmarks: Path
 ) -> StudyData:
-    """Read result JSONs, threshold JSONs (<model>/<sparsity>.json), pattern stores (<model>/<sparsity>) and
-    the folder of Snakemake's benchmark files (<rule>/<job>.tsv)."""
+    """Read result JSONs, thresholds and summaries of active neurons (both <model>/<sparsity>.json), and the
+    folder of Snakemake's benchmark files (<rule>/<job>.tsv)."""
     return StudyData(
         results=read_results(results),
         thresholds={_site(Path(path)): _by_layer(read_json(path)) for path in thresholds},
-        active={_site(Path(path)): active_frequency(Path(path)) for path in patterns},
+        active={_site(Path(path)): _quantiles(read_json(path)) for path in active},
         jobs=read_jobs(Path(benchmarks)),
     )
-
-
-def active_frequency(store: Path) -> dict[str, np.ndarray]:
-    """Return, per projection, the part of a pattern store's tokens that each neuron is active for."""
-    manifest = read_json(store / "manifest.json")
-    counts = load_file(store / manifest["active"]["file"])
-    return {projection: counts[projection] / manifest["tokens"] for projection in manifest["widths"]}
 
 
 def read_jobs(folder: Path) -> pd.DataFrame:
@@ -79,3 +72,7 @@ def _by_layer(thresholds: dict[str, dict[str, float]]) -> dict[str, np.ndarray]:
         projection: np.array([layers[f"layer_{layer}"] for layer in range(len(layers))])
         for projection, layers in thresholds.items()
     }
+
+
+def _quantiles(summary: dict) -> dict[str, np.ndarray]:
+    return {projection: np.array(layers) for projection, layers in summary["projections"].items()}

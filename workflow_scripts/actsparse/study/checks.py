@@ -15,6 +15,7 @@ from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, parse_s
 from actsparse.scorers import SCORERS
 from actsparse.study.grid import Experiment
 from actsparse.study.schema import ConfigError
+from actsparse.tables.declared import known_columns
 
 # A study unpacked from its archive has results, and none of the files they were made from.
 UNPACKED = "ro-crate-metadata.json"
@@ -39,6 +40,7 @@ def check_references(config: dict[str, Any], experiments: dict[str, Experiment],
         _check_task(task)
     for name, entry in config["tasks"].items():
         _check_task_format(name, entry)
+    _check_tables(config, experiments)
     shapes = {name: model_shape(name, entry, root) for name, entry in config["models"].items()}
     for experiment in experiments.values():
         _check_experiment(experiment, config)
@@ -100,6 +102,16 @@ def _check_task_format(name: str, entry: dict[str, Any]) -> None:
     from actsparse.resources.task_formats import FORMATS
 
     _check_one_of(f"tasks.{name}.format", entry["format"], FORMATS)
+
+
+def _check_tables(config: dict[str, Any], experiments: dict[str, Experiment]) -> None:
+    tasks = config.get("zero_shot", {}).get("tasks", [])
+    params = {key for experiment in experiments.values() for key in experiment.params}
+    for name, table in config["tables"].items():
+        known = known_columns(table["source"], tasks, params)
+        for key in ("columns", "where", "order"):
+            for column in table[key]:
+                _check_one_of(f"tables.{name}.{key}", column, known)
 
 
 def _check_experiment(experiment: Experiment, config: dict[str, Any]) -> None:

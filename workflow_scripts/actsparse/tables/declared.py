@@ -6,6 +6,21 @@ from typing import Any
 
 import yaml
 
+# Columns of each source beside tasks (evaluations), parameters of methods (evaluations, codebooks) and
+# projections (thresholds).
+COLUMNS = {
+    "evaluations": {
+        *("model", "experiment", "method", "pruning", "perplexity", "perplexity_over_dense", "tasks"),
+        *("mean_accuracy", "target_sparsity", "realised_sparsity", "replaced_linear_layers"),
+        *("runtime_min", "peak_memory_mb"),
+    },
+    "codebooks": {
+        *("model", "experiment", "projection", "recall", "precision", "baseline_recall", "perplexity"),
+        "realised_sparsity",
+    },
+    "thresholds": {"model", "sparsity", "layer", "gate_proj", "up_proj", "down_proj"},
+}
+
 
 def declared_tables(
     defaults: str | Path, own: dict[str, dict[str, Any]], methods: set[str], models: Iterable[str]
@@ -27,6 +42,12 @@ def declared_tables(
             caption = declared["caption"].replace("{model}", model)
             tables[f"{name}-{model}"] = declared | {"where": where, "caption": caption}
     return tables
+
+
+def known_columns(source: str, tasks: Iterable[str], params: Iterable[str]) -> set[str]:
+    """Return the columns that a table of this source may name in a study with these tasks and parameters."""
+    more = {"evaluations": {*tasks, *params}, "codebooks": set(params)}
+    return COLUMNS[source] | more.get(source, set())
 
 
 def headings(declared: dict[str, Any]) -> dict[str, str]:
