@@ -40,7 +40,7 @@ ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "resources/models/smollm2-135m.json"
 CORPUS = ROOT / "resources/corpora/wikipedia"
 FFN = ["gate_proj", "up_proj", "down_proj"]
-WINDOWS = {"train": 8, "test": 2}
+WINDOWS = {"train": 8, "test": 2}  # how many, by split; evenly spaced
 LENGTH = 2048
 
 DEFAULTS = {
@@ -56,6 +56,8 @@ DEFAULTS = {
 POOLED = {"patterns": 30 * 2048}
 LAYERED = {"scope": "per_layer"}
 AWARE = {"algorithm": "activation_aware"}
+PRODUCT = {**LAYERED, **AWARE, "clusters": 256, "patterns": 30 * 4096}
+EQUAL = {"clusters": 256, "patterns": 30 * 256}
 VARIANTS: dict[str, dict] = {
     "thresholds alone": {},
     "single": {**LAYERED, "clusters": 1},
@@ -63,6 +65,18 @@ VARIANTS: dict[str, dict] = {
     "aware-pooled": {**POOLED, **AWARE},
     "coverage-layered": {**LAYERED},
     "aware-layered": {**LAYERED, **AWARE},
+    "as-published": {**POOLED, "algorithm": "as_published"},
+    "mini-batch-pooled": {**POOLED, "algorithm": "mini_batch"},
+    "stratified-pooled": {**POOLED, "options": {"seeding": "stratified"}},
+    "kmeans++-pooled": {**POOLED, "options": {"seeding": "kmeans++"}},
+    "product 8 x 256": {**PRODUCT, "groups": 8},
+    "product 16 x 256": {**PRODUCT, "groups": 16},
+    "product 32 x 256": {**PRODUCT, "groups": 32},
+    # On equal rows and K: what libraries can be given in reasonable time.
+    **{
+        f"{algorithm} (256)": {**EQUAL, "algorithm": algorithm}
+        for algorithm in ("coverage", "kmeans", "mini_batch_kmeans", "binary_kmeans", "penalised")
+    },
 }
 
 
