@@ -3,14 +3,14 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from actsparse.figures.data import StudyData
+from actsparse.figures.data import StudyData, projections_of
 from actsparse.figures.style import COLOURS, panels
 
 
 def draw(data: StudyData) -> Figure:
     """A row per model and sparsity, a panel per projection: the median over a layer's neurons of the part of
     tokens they are active for, and the ranges that hold the middle 50 and 90 percent of the neurons."""
-    projections = list(dict.fromkeys(p for found in data.active.values() for p in found))
+    projections = projections_of(data.active.values())
     figure, rows = panels(len(data.active), len(projections), sharex=True, sharey=True)
     for row, ((model, sparsity), found) in zip(rows, data.active.items(), strict=True):
         for axes, projection in zip(row, projections, strict=True):

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from actsparse.figures.data import StudyData
+from actsparse.figures.data import StudyData, projections_of
 from actsparse.figures.style import GREY, MARKERS, log_scale, panels, ramp
 from actsparse.tables.records import number
 
@@ -17,7 +17,7 @@ def draw(data: StudyData) -> Figure:
     grey lines are the perplexity of the dense model and of the thresholds without a codebook.
     """
     frames = {model: _codebooks(data, model) for model in data.models}
-    projections = list(dict.fromkeys(p for frame in frames.values() for p in frame.projection))
+    projections = projections_of(frame.projection for frame in frames.values())
     figure, rows = panels(len(frames), 1 + len(projections))
     for row, (model, frame) in zip(rows, frames.items(), strict=True):
         _draw_perplexity(row[0], frame[frame.projection == projections[0]])

@@ -12,6 +12,7 @@ from actsparse.files import read_json
 from actsparse.tables.records import Results, read_results
 
 Site = tuple[str, str]
+FIRST = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class StudyData:
     def of_model(self, model: str) -> dict[str, dict[str, dict[str, Any]]]:
         """Return {experiment: {benchmark: record}} of one model."""
         return {experiment: found for (name, experiment), found in self.results.items() if name == model}
+
+
+def projections_of(found: Iterable[Iterable[str]]) -> list[str]:
+    """Return the projections in all of `found`, in the order in which a token meets them."""
+    names = dict.fromkeys(name for some in found for name in some)
+    return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
 
 
 def read_study(

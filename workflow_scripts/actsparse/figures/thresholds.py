@@ -2,13 +2,13 @@
 
 from matplotlib.figure import Figure
 
-from actsparse.figures.data import StudyData
+from actsparse.figures.data import StudyData, projections_of
 from actsparse.figures.style import MARKERS, panels, ramp
 
 
 def draw(data: StudyData) -> Figure:
     """A row per model, a panel per projection, a line per sparsity."""
-    projections = list(dict.fromkeys(p for found in data.thresholds.values() for p in found))
+    projections = projections_of(data.thresholds.values())
     figure, rows = panels(len(data.models), len(projections), sharey="row")
     for row, model in zip(rows, data.models, strict=True):
         sparsities = sorted((sparsity for name, sparsity in data.thresholds if name == model), key=float)
