@@ -9,12 +9,12 @@ rule fit_codebook:
         patterns=lambda w: patterns_folder(w.model, STUDY.codebooks[w.codebook]["threshold"]),
     output:
         f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
-    wildcard_constraints:
-        codebook="|".join(map(re.escape, FITTED_CODEBOOKS)) or "none",
     log:
         f"{RESULTS}/logs/fit_codebook/{{model}}/{{codebook}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/fit_codebook/{{model}}/{{codebook}}.tsv"
+    wildcard_constraints:
+        codebook="|".join(map(re.escape, FITTED_CODEBOOKS)) or "none",
     conda:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
@@ -48,12 +48,12 @@ rule import_centroids:
         lambda w: list(STUDY.codebooks[w.codebook]["centroids"].values()),
     output:
         f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
-    wildcard_constraints:
-        codebook="|".join(map(re.escape, GIVEN_CODEBOOKS)) or "none",
     log:
         f"{RESULTS}/logs/import_centroids/{{model}}/{{codebook}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/import_centroids/{{model}}/{{codebook}}.tsv"
+    wildcard_constraints:
+        codebook="|".join(map(re.escape, GIVEN_CODEBOOKS)) or "none",
     conda:
         "../envs/lm.yaml"
     threads: 1

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES, algorithm_named
 from actsparse.codebooks.alternation import Stream
+from actsparse.codebooks.artifact import file_name, read_centroids, write_centroids
 from actsparse.codebooks.as_published import AsPublished
 from actsparse.codebooks.assign import assign, assign_plain, centroid_masks
 from actsparse.codebooks.balance import assign_balanced
@@ -18,6 +20,7 @@ from actsparse.codebooks.fit import PatternStream, fit_codebook, single_centroid
 from actsparse.codebooks.quality import measure
 from actsparse.codebooks.seeding import choose_seeds
 from actsparse.codebooks.update import add_to_sums, add_to_sums_plain, top_entries, top_entries_plain
+from actsparse.codebooks.weights import assign_weights
 from actsparse.packing import count_active, pack, pack_planes, unpack, unpack_planes
 from actsparse.pattern_store import PatternStore, PatternWriter
 from hypothesis import given, settings
@@ -470,3 +473,103 @@ def test_seeds_when_all_patterns_are_the_same():
     assert choose_seeds(Stream([patterns]), 12, 4, "kmeans++", 0).shape == (4, 2)
     with pytest.raises(ValueError, match=r"seeding: 'best' is unknown \(allowed: random"):
         choose_seeds(Stream([patterns]), 12, 4, "best", 0)
+
+
+def test_product_codebooks_are_codebooks_of_each_part(store):
+    product = fit_codebook(store, "gate_proj", **FIT, scope="per_layer", patterns=90, groups=2)
+    assert product.centroids.shape == (LAYERS, 2, 6, 5)
+    assert product.index_bits == 6 and (product.groups, product.clusters) == (2, 6)
+    for layer in range(LAYERS):
+        whole = unpack(all_patterns(store, "gate_proj", layer)[store.token_positions(30)], 70)
+        index = product.choose(whole.float(), layer)
+        masks = product.masks(index, layer)
+        assert masks.sum(1).eq(2 * 21).all()
+        for group, part in enumerate(whole.chunk(2, 1)):
+            centroids, objective = Coverage(steps=5, seed=1).fit([pack(part)], 35, 6, 21)
+            assert torch.equal(product.of_layer(layer)[group], centroids)
+            assert product.objective[layer][group] == objective
+            assert int((masks.chunk(2, 1)[group] & part).sum()) == objective[-1]
+    flat = fit_codebook(store, "gate_proj", **(FIT | {"clusters": 36}), scope="pooled", patterns=90)
+    assert flat.index_bits == product.index_bits
+    with pytest.raises(ValueError, match="groups: 4 do not divide the 70 neurons of gate_proj"):
+        fit_codebook(store, "gate_proj", **FIT, scope="pooled", patterns=90, groups=4)
+
+
+@pytest.fixture(scope="module")
+def weighted_store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weighted")
+    generator = torch.Generator().manual_seed(5)
+    with PatternWriter(folder, {"model": "tiny"}, 2, {"up_proj": 48}, magnitudes="bfloat16") as writer:
+        for layer in range(2):
+            values = torch.randn(200, 48, generator=generator).abs() ** 2 * 10**layer
+            writer.add("up_proj", layer, values >= values.median(), values)
+    return PatternStore(folder)
+
+
+@pytest.mark.parametrize("scope", ["pooled", "per_layer"])
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_weights_that_agree_never_lower_the_objective(weighted_store, scope, power):
+    options = {"update_power": power, "assign_power": power}
+    arguments = {**FIT, "algorithm": "activation_aware", "steps": 8, "scope": scope, "patterns": 400}
+    codebook = fit_codebook(weighted_store, "up_proj", **arguments, options=options)
+    assert codebook.assign_power == power
+    for histories in codebook.objective:
+        for history in histories:
+            # Weights are rounded more finely in the update than in the assignment.
+            assert all(later >= 0.99 * earlier for earlier, later in pairwise(history))
+    if power == 0:
+        plain = fit_codebook(weighted_store, "up_proj", **(arguments | {"algorithm": "coverage"}))
+        assert torch.equal(plain.centroids, codebook.centroids)
+
+
+def test_weights_keep_more_energy(weighted_store):
+    arguments = {**FIT, "steps": 8, "scope": "per_layer", "patterns": 400, "clusters": 12}
+    plain = fit_codebook(weighted_store, "up_proj", **arguments)
+    weighted = {"algorithm": "activation_aware", "options": {"update_power": 1, "assign_power": 1}}
+    aware = fit_codebook(weighted_store, "up_proj", **(arguments | weighted))
+    before, after = (measure(weighted_store, "up_proj", codebook) for codebook in (plain, aware))
+    assert after.energy > before.energy > before.baseline_energy
+    assert after.recall < before.recall
+
+
+def test_massive_activations_keep_their_place_among_weights():
+    magnitudes = torch.ones(2, 9)
+    magnitudes[1, 4] = 1000
+    planes = assign_weights(magnitudes, 1.0, 1)
+    weights = unpack_planes(planes, 9, torch.int64)
+    assert weights[0].eq(weights[0, 0]).all() and weights[0, 0] > 1
+    assert weights[1, 4] == 2 ** planes.shape[1] - 1 and weights[1, :4].eq(0).all()
+    assert assign_weights(magnitudes, 1.0, 0).ndim == 2
+
+
+def test_the_layout_of_the_artifact_round_trips(tmp_path, store):
+    codebook = fit_codebook(store, "gate_proj", **FIT, scope="pooled", patterns=90)
+    path = tmp_path / file_name("gate_proj", 6, 0.4)
+    assert path.name == "centroids_gate_6_sparsity_40.pt"
+    write_centroids(codebook, path)
+    matrix = torch.load(path, weights_only=True)
+    assert matrix.dtype == torch.float32 and matrix.shape == (6, 70) and matrix.sum(1).eq(42).all()
+    back = read_centroids(path)
+    assert torch.equal(back.centroids, codebook.centroids) and back.width == 70 and back.baseline is None
+    save_codebooks(tmp_path / "ours", {"gate_proj": back}, {})
+    assert torch.equal(load_codebooks(tmp_path / "ours")[0]["gate_proj"].centroids, codebook.centroids)
+    layered = fit_codebook(store, "gate_proj", **FIT, scope="per_layer", patterns=90)
+    with pytest.raises(ValueError, match="pooled codebooks without groups only"):
+        write_centroids(layered, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (torch.full((2, 3), 0.5), "expected centroids of zeros and ones"),
+        (torch.ones(3), "expected a matrix of centroids"),
+        ({"a": torch.ones(2, 2)}, "expected a matrix of centroids"),
+        (fit_codebook, "not a file of tensors"),
+    ],
+)
+def test_foreign_centroids_are_refused(tmp_path, content, message):
+    path = tmp_path / "centroids.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=message) as error:
+        read_centroids(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)

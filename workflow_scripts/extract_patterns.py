@@ -20,7 +20,7 @@ def extract(
     device: str,
     threads: int,
 ) -> None:
-    """Write the pattern store of `projections` to the folder `output`, with magnitudes of that type if any."""
+    """Write the pattern store of `projections` to the folder `output`, with `magnitudes` if wanted."""
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.devices import pick_device, use_threads
     from actsparse.extraction import extract_patterns

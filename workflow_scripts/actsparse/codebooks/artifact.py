@@ -1,6 +1,6 @@
 """Centroids in the layout of the artifact of arXiv 2507.14179: one `.pt` file per projection.
 
-`centroids_{gate,up,down}_{K}_sparsity_{S}.pt` holds a float matrix of zeros and ones, K x D, pooled over layers.
+`centroids_{gate,up,down}_{K}_sparsity_{S}.pt` holds a float matrix of zeros and ones, K x D, for all layers.
 """
 
 import pickle
