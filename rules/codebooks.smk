@@ -43,6 +43,43 @@ rule fit_codebook:
         "../workflow_scripts/fit_codebook.py"
 
 
+# Routers predict the centroids of an experiment's projections from hidden states.
+rule train_routers:
+    input:
+        model="resources/models/{model}.json",
+        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+        thresholds=lambda w: thresholds_file(w.model, STUDY.routers[w.router]["threshold"]),
+        codebook=lambda w: f"{RESULTS}/codebooks/{w.model}/{STUDY.routers[w.router]['codebook']}.safetensors",
+    output:
+        f"{RESULTS}/routers/{{model}}/{{router}}.safetensors",
+    log:
+        f"{RESULTS}/logs/train_routers/{{model}}/{{router}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_routers/{{model}}/{{router}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: COMPUTE_THREADS
+    resources:
+        mem_mb=model_memory,
+        runtime=each_attempt(240),
+        gpu=GPUS,
+        jobs_per_gpu=CONFIG["jobs_per_gpu"],
+    params:
+        training=lambda w: {
+            "projections": STUDY.routers[w.router]["projections"],
+            "rank": STUDY.routers[w.router].get("router_rank"),
+            "loss": STUDY.routers[w.router]["router_loss"],
+            "epochs": CONFIG["codebooks"]["router_epochs"],
+            "seed": CONFIG["seed"],
+        },
+        loading=loading,
+        code=digest("train_routers.py", "actsparse.codebooks.kernels"),
+    message:
+        "Training routers {wildcards.router} of {wildcards.model}"
+    script:
+        "../workflow_scripts/train_routers.py"
+
+
 rule import_centroids:
     input:
         lambda w: list(STUDY.codebooks[w.codebook]["centroids"].values()),

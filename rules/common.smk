@@ -60,6 +60,7 @@ wildcard_constraints:
     sparsity=r"[0-9.]+(e-[0-9]+)?",
     counted="(-inputs|-cats)?",
     codebook="|".join(map(re.escape, STUDY.codebooks)) or "none",
+    router="|".join(map(re.escape, STUDY.routers)) or "none",
     experiment="|".join(map(re.escape, STUDY.experiments)),
 
 
@@ -126,6 +127,8 @@ def scheme_files(wildcards):
         needed["thresholds"] = thresholds_file(model, experiment.thresholds)
     if experiment.codebook is not None:
         needed["codebook"] = f"{RESULTS}/codebooks/{model}/{experiment.codebook}.safetensors"
+    if experiment.router is not None:
+        needed["routers"] = f"{RESULTS}/routers/{model}/{experiment.router}.safetensors"
     if experiment.needs_statistics:
         needed["statistics"] = f"{RESULTS}/statistics/{model}.safetensors"
     if experiment.preparation is not None:

@@ -26,6 +26,7 @@ def build_scheme(
     codebook: Path | None = None,
     statistics: Path | None = None,
     parameters: Path | None = None,
+    routers: Path | None = None,
 ) -> Scheme | None:
     """Return the Scheme of an experiment; None, which leaves the model dense, for method `dense`.
 
@@ -47,7 +48,7 @@ def build_scheme(
         mitigation = "stored_weights"
         pattern = resolve(PATTERNS, "full", "pattern")()
     else:
-        pattern = _pattern(method, params, thresholds, codebook)
+        pattern = _pattern(method, params, thresholds, codebook, routers)
     return Scheme(
         side=params.get("side", SIDES[method]),
         projections=tuple(params["projections"]),
@@ -64,7 +65,13 @@ def _with_options(family: type, options: dict[str, Any]) -> Any:
     return family(**{key: value for key, value in options.items() if key in known})
 
 
-def _pattern(method: str, params: dict[str, Any], thresholds: Path | None, codebook: Path | None) -> Pattern:
+def _pattern(
+    method: str,
+    params: dict[str, Any],
+    thresholds: Path | None,
+    codebook: Path | None,
+    routers: Path | None,
+) -> Pattern:
     # Imported where used, so that an N:M experiment does not depend on the code of codebooks.
     if method == "threshold":
         from actsparse.thresholds import load_thresholds
@@ -72,10 +79,13 @@ def _pattern(method: str, params: dict[str, Any], thresholds: Path | None, codeb
         return resolve(PATTERNS, "threshold", "pattern")(load_thresholds(thresholds))
     if method == "codebook":
         from actsparse.codebooks.codebook import load_codebooks
+        from actsparse.codebooks.router import load_routers
         from actsparse.thresholds import load_thresholds
 
         codebooks, _ = load_codebooks(codebook)
         combine = params.get("combine", "and")
-        return resolve(PATTERNS, "codebook", "pattern")(load_thresholds(thresholds), codebooks, combine)
+        predicted = None if routers is None else load_routers(routers)[0]
+        family = resolve(PATTERNS, "codebook", "pattern")
+        return family(load_thresholds(thresholds), codebooks, combine, predicted)
     word, arguments = parse_pattern(params["pattern"])
     return resolve(PATTERNS, word, "pattern")(*arguments)

@@ -28,7 +28,8 @@ class Pattern(Protocol):
     """Selects elements by score. `reads_site` tells whether the mask depends on more than the scores.
 
     A pattern may have a fast `prune(x, scores)`, with None as scores standing for abs(x); it returns the
-    pruned x, how many elements are kept and whether x is finite, or None where only the mask will do.
+    pruned x, how many elements are kept and whether x is finite, or None where only the mask will do. One that
+    needs more of the model than scores may have a `watch(sites)`, which returns the function that ends it.
     """
 
     reads_site: bool
@@ -125,6 +126,8 @@ def sparsify(model: nn.Module, scheme: Scheme | None) -> Iterator[Applied]:
     try:
         if scheme.drops_bias:
             _drop_biases(sites, undo)
+        if watch := getattr(scheme.pattern, "watch", None):
+            undo.append(watch(sites))
         attach(scheme, applied, undo)
         yield applied
     finally:

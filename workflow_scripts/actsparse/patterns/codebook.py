@@ -1,11 +1,13 @@
 """Codebook patterns: a token keeps the active neurons that its centroid covers (arXiv 2507.14179)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from actsparse.codebooks.codebook import Codebook
+from actsparse.codebooks.router import Router
 from actsparse.packing import unpack
 from actsparse.patterns.threshold import Threshold
 from actsparse.sites import Site
@@ -17,16 +19,19 @@ class CodebookPattern:
     """mask = m and c_k; m: scores that reach the site's threshold, c_k: the centroid that covers m best.
 
     With `combine` = "replace" the mask is c_k alone: neurons below the threshold survive where it has them.
-    The assignment is the oracle's, from the token's true pattern. While masks are made, recall and precision
-    of the centroids, and the recall of the trivial codebook (one centroid per layer), are counted.
+    The assignment is the oracle's, from the token's true pattern, or what `routers` (by site, such as
+    "gate_proj.layer_3") predict from the input of the feed-forward network. While masks are made, recall and
+    precision of the centroids, and the recall of the trivial codebook (one centroid per layer), are counted.
     """
 
     thresholds: Thresholds
     codebooks: dict[str, Codebook]
     combine: str = "and"
+    routers: dict[str, Router] | None = None
 
     reads_site = True
     counts: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[int, Tensor] = field(default_factory=dict)
 
     def check(self, site: Site) -> None:
         """Raise ValueError when thresholds or centroids for the site are missing or of another width."""
@@ -35,6 +40,26 @@ class CodebookPattern:
         layers = 0 if codebook is None else len(codebook.centroids)
         if not layers or codebook.width != site.width or 1 < layers <= site.layer:
             raise ValueError(f"{site.name}: the codebook file has no centroids of its layer and width")
+        if self.routers is not None and _key(site) not in self.routers:
+            raise ValueError(f"{site.name}: no router was trained for it")
+
+    def watch(self, sites: list[Site]) -> Callable[[], None]:
+        """Keep the latest input of each feed-forward network for its routers; return what ends that."""
+        handles = []
+        if self.routers is not None:
+            for layer, block in {site.layer: site.block for site in sites}.items():
+
+                def keep(module, args, layer=layer):
+                    self.inputs[layer] = args[0].flatten(0, -2)
+
+                handles.append(block.register_forward_pre_hook(keep))
+
+        def end() -> None:
+            self.inputs.clear()
+            for handle in handles:
+                handle.remove()
+
+        return end
 
     def mask(self, scores: Tensor, site: Site) -> Tensor:
         """Return the bool mask of `scores` (..., d)."""
@@ -42,12 +67,23 @@ class CodebookPattern:
         active = Threshold(self.thresholds).mask(rows, site)
         magnitudes = torch.where(active, rows, 0)
         codebook = self.codebooks[site.projection]
-        chosen = codebook.masks(codebook.choose(magnitudes, site.layer), site.layer)
+        index = nearest = codebook.choose(magnitudes, site.layer)
+        if self.routers is not None:
+            index = self.routers[_key(site)].choose(self.inputs[site.layer])
+        chosen = codebook.masks(index, site.layer)
         covered = active & chosen
-        self._count(site, active, chosen, covered, magnitudes)
+        self._count(site, active, chosen, covered, magnitudes, index == nearest)
         return (covered if self.combine == "and" else chosen).reshape(scores.shape)
 
-    def _count(self, site: Site, active: Tensor, chosen: Tensor, mask: Tensor, magnitudes: Tensor) -> None:
+    def _count(
+        self,
+        site: Site,
+        active: Tensor,
+        chosen: Tensor,
+        mask: Tensor,
+        magnitudes: Tensor,
+        right: Tensor,
+    ) -> None:
         baseline = self.codebooks[site.projection].baseline
         single = 0 if baseline is None else unpack(baseline[site.layer].to(mask.device), site.width)
         counts = [
@@ -57,6 +93,8 @@ class CodebookPattern:
             (active & single).count_nonzero(),
             torch.where(mask, magnitudes, 0).sum(dtype=torch.float32),
             magnitudes.sum(dtype=torch.float32),
+            right.count_nonzero(),
+            torch.tensor(right.numel(), device=right.device),
         ]
         counted = torch.stack([count.double() for count in counts])
         self.counts[site.projection] = self.counts.get(site.projection, 0) + counted
@@ -64,16 +102,23 @@ class CodebookPattern:
     def measured(self) -> dict[str, dict]:
         """Return {"coverage": {projection: {"recall", ...}}} of all masks.
 
-        `energy` is the share of the sum of abs(activation) over active neurons that the centroids cover.
+        `energy` is the share of the sum of abs(activation) over active neurons that the centroids cover;
+        `accuracy`, with routers, is how often they choose the oracle's centroid.
         """
         coverage = {}
         for projection, counts in self.counts.items():
-            covered, active, ones, baseline, kept, energy = counts.tolist()
+            covered, active, ones, baseline, kept, energy, right, chosen = counts.tolist()
             coverage[projection] = {
                 "recall": covered / active,
                 "precision": covered / ones,
                 "energy": kept / energy,
             }
+            if self.routers is not None:
+                coverage[projection]["accuracy"] = right / chosen
             if self.codebooks[projection].baseline is not None:
                 coverage[projection]["baseline_recall"] = baseline / active
         return {"coverage": coverage}
+
+
+def _key(site: Site) -> str:
+    return f"{site.projection}.layer_{site.layer}"

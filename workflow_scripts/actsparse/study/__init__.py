@@ -33,6 +33,11 @@ class Study:
         needed = [e.params for e in self.experiments.values() if e.method == "codebook"]
         return {codebook_slug(params): params for params in needed}
 
+    @property
+    def routers(self) -> dict[str, dict[str, Any]]:
+        """The parameters of the routers that some experiment needs, by their slug, with their codebook's."""
+        return {e.router: e.params | {"codebook": e.codebook} for e in self.experiments.values() if e.router}
+
 
 def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".") -> Study:
     """Validate a raw config, fill in defaults, expand the grid.

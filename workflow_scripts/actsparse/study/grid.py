@@ -32,12 +32,15 @@ SLUG_LABELS = {
     "update_power": "u",
     "assign_power": "a",
     "lost_weight": "l",
+    "assignment": "",
+    "router_rank": "r",
+    "router_loss": "",
 }
 ALWAYS_LISTS = {"projections"}
 # The kernels are imported inside a function, where numba may be missing.
 CODEBOOK_MODULES = [
     f"actsparse.{module}"
-    for module in ("thresholds", "codebooks.codebook", "codebooks.assign", "codebooks.kernels")
+    for module in ("thresholds", "codebooks.codebook", "codebooks.router", "codebooks.assign", "codebooks.kernels")
 ]
 
 
@@ -66,6 +69,14 @@ class Experiment:
     def codebook(self) -> str | None:
         """The slug of the codebook it needs, if it needs one."""
         return codebook_slug(self.params) if self.method == "codebook" else None
+
+    @property
+    def router(self) -> str | None:
+        """The slug of the routers it needs, if it needs any."""
+        if self.params.get("assignment") != "router":
+            return None
+        rank = self.params.get("router_rank", "full")
+        return f"{self.codebook}-{self.params['router_loss']}-r{rank}"
 
     @property
     def needs_statistics(self) -> bool:

@@ -1,0 +1,64 @@
+"""What routers learn from: inputs of feed-forward networks, and what centroids keep of their outputs."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from actsparse.codebooks.codebook import Codebook
+from actsparse.codebooks.router import covered_shares
+from actsparse.packing import unpack
+from actsparse.patterns.threshold import Threshold
+from actsparse.sites import Site
+from actsparse.thresholds import Thresholds
+
+
+@torch.inference_mode()
+def block_inputs(model: nn.Module, windows: Iterable[Tensor], sites: Iterable[Site]) -> dict[int, Tensor]:
+    """Run the dense model; return the input of each layer's feed-forward network, (tokens, d), on the CPU.
+
+    All layers are held at once: layers x tokens x d numbers of the model's type.
+    """
+    parts: dict[int, list[Tensor]] = {}
+    with ExitStack() as stack:
+        for layer, block in {site.layer: site.block for site in sites}.items():
+            parts[layer] = []
+
+            def hook(module, args, layer=layer):
+                parts[layer].append(args[0].flatten(0, -2).cpu())
+
+            stack.callback(block.register_forward_pre_hook(hook).remove)
+        for window in windows:
+            model.get_decoder()(input_ids=window[None].long().to(model.device), use_cache=False)
+    return {layer: torch.cat(some).clone() for layer, some in parts.items()}
+
+
+@torch.inference_mode()
+def site_magnitudes(site: Site, hidden: Tensor, thresholds: Thresholds) -> Tensor:
+    """Return abs(output) of a site where it reaches the threshold, else 0: float32 (tokens, D), on the CPU.
+
+    `hidden` (tokens, d) are inputs of the site's feed-forward network.
+    """
+    found: list[Tensor] = []
+
+    def hook(module, args, output):
+        part = output if site.rows is None else output[..., site.rows]
+        magnitudes = part.abs()
+        kept = torch.where(Threshold(thresholds).mask(magnitudes, site), magnitudes, 0)
+        found.append(kept.float().cpu())
+
+    handle = site.module.register_forward_hook(hook)
+    try:
+        for some in hidden.split(2**12):
+            site.block(some.to(site.module.weight.device))
+    finally:
+        handle.remove()
+    return torch.cat(found).clone()
+
+
+def covered_by_codebook(codebook: Codebook, magnitudes: Tensor, layer: int) -> Tensor:
+    """Return the share of each token's magnitudes (n, D) that each centroid keeps: float32 (n, G, K)."""
+    width = codebook.width // codebook.groups
+    parts = zip(magnitudes.chunk(codebook.groups, 1), codebook.of_layer(layer), strict=True)
+    return torch.stack([covered_shares(part, unpack(centroids, width)) for part, centroids in parts], 1)

@@ -1,0 +1,66 @@
+"""Train a router for each site of a codebook, on calibration text."""
+
+from pathlib import Path
+
+from actsparse.leases import leased_devices
+from actsparse.logs import log_to, progress
+
+
+def train(
+    model: Path,
+    windows: Path,
+    thresholds: Path,
+    codebook: Path,
+    projections: list[str],
+    output: Path,
+    *,
+    rank: int | None,
+    loss: str,
+    epochs: int,
+    seed: int,
+    dtype: str,
+    trust_remote_code: bool,
+    device: str,
+    threads: int,
+) -> None:
+    """Write the routers of `projections`, trained on what the dense model computes in `windows`."""
+    # Imported here, because torch must not be before the job has its GPU.
+    from actsparse.codebooks.codebook import load_codebooks
+    from actsparse.codebooks.router import save_routers, train_router
+    from actsparse.codebooks.routing import block_inputs, covered_by_codebook, site_magnitudes
+    from actsparse.devices import pick_device, use_threads
+    from actsparse.models import load_model
+    from actsparse.sites import find_sites
+    from actsparse.thresholds import load_thresholds
+    from actsparse.windows import load_windows
+
+    use_threads(threads)
+    loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
+    tokens, _ = load_windows(windows)
+    codebooks, _ = load_codebooks(codebook)
+    values = load_thresholds(thresholds)
+    sites = find_sites(loaded, projections, "output")
+    hidden = block_inputs(loaded, progress(tokens, "hidden states"), sites)
+    routers = {}
+    for site in progress(sites, "routers"):
+        magnitudes = site_magnitudes(site, hidden[site.layer], values)
+        covered = covered_by_codebook(codebooks[site.projection], magnitudes, site.layer)
+        router = train_router(hidden[site.layer], covered, rank, loss, epochs, seed)
+        routers[f"{site.projection}.layer_{site.layer}"] = router
+    about = {"tokens": tokens.numel(), "loss": loss, "rank": rank, "epochs": epochs}
+    save_routers(output, routers, about)
+
+
+if "snakemake" in globals():
+    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
+    with log_to(snakemake.log[0]), gpus:
+        train(
+            snakemake.input.model,
+            snakemake.input.windows,
+            snakemake.input.thresholds,
+            snakemake.input.codebook,
+            output=snakemake.output[0],
+            threads=snakemake.threads,
+            **snakemake.params.training,
+            **snakemake.params.loading,
+        )
