@@ -3,7 +3,8 @@
 
 from actsparse.tables.declared import declared_tables
 
-METHODS = {experiment.method for experiment in STUDY.experiments.values()}
+# Without experiments on other thresholds than the FFN outputs', of which there is no table and no figure.
+METHODS = {experiment.method for experiment in STUDY.experiments.values() if not experiment.counted}
 TASKS = CONFIG.get("zero_shot", {}).get("tasks", [])
 DECLARED_TABLES = declared_tables(
     os.path.join(workflow.basedir, "rules/tables.yaml"), CONFIG["tables"], METHODS, CONFIG["models"]
