@@ -3,27 +3,30 @@
 
 from actsparse.tables.declared import declared_tables
 
-# Without experiments on other thresholds than the FFN outputs', of which there is no table and no figure.
-METHODS = {experiment.method for experiment in STUDY.experiments.values() if not experiment.counted}
+METHODS = {experiment.method for experiment in STUDY.experiments.values()}
 TASKS = CONFIG.get("zero_shot", {}).get("tasks", [])
-DECLARED_TABLES = declared_tables(
-    os.path.join(workflow.basedir, "rules/tables.yaml"), CONFIG["tables"], METHODS, CONFIG["models"]
-)
-TABLES = expand(
-    f"{RESULTS}/tables/{{table}}.{{suffix}}",
-    table=DECLARED_TABLES,
-    suffix=["csv", "md", "tex", "html"],
-)
 EVALUATIONS = expand(
     f"{RESULTS}/evaluations/{{model}}/{{experiment}}/{{benchmark}}.json",
     model=CONFIG["models"],
     experiment=STUDY.experiments,
     benchmark=STUDY.benchmarks,
 )
-THRESHOLDS = expand(
-    f"{RESULTS}/thresholds/{{model}}/{{sparsity}}.json",
-    model=CONFIG["models"],
-    sparsity=sorted({e.thresholds for e in STUDY.experiments.values() if not e.counted} - {None}),
+# Those that the study measures; given ones (models.<name>.thresholds) lie elsewhere.
+THRESHOLDS = [
+    f"{RESULTS}/thresholds/{model}/{name}.json"
+    for model in CONFIG["models"]
+    for name in sorted({e.thresholds for e in STUDY.experiments.values()} - {None})
+    if name not in CONFIG["models"][model]["thresholds"]
+]
+FOUND = {"evaluations": EVALUATIONS, "codebooks": STUDY.codebooks, "thresholds": THRESHOLDS}
+SOURCES = {source for source, found in FOUND.items() if found}
+DECLARED_TABLES = declared_tables(
+    os.path.join(workflow.basedir, "rules/tables.yaml"), CONFIG["tables"], SOURCES, METHODS, CONFIG["models"]
+)
+TABLES = expand(
+    f"{RESULTS}/tables/{{table}}.{{suffix}}",
+    table=DECLARED_TABLES,
+    suffix=["csv", "md", "tex", "html"],
 )
 
 

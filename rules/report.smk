@@ -17,15 +17,18 @@ COMPARISONS = expand(
     suffix=["csv", "md", "tex", "html"],
 )
 PROVENANCE = [f"{RESULTS}/provenance.json", f"{RESULTS}/provenance.html"]
+ACTIVE_NEURONS = [
+    f"{RESULTS}/active_neurons/{model}/{sparsity}.json"
+    for model in CONFIG["models"]
+    for sparsity in sorted(
+        {codebook["threshold"] for codebook in STUDY.codebooks.values() if not codebook.get("centroids")}
+    )
+]
+MEASURED = SOURCES | set(STUDY.benchmarks) | ({"active_neurons"} if ACTIVE_NEURONS else set())
 FIGURES = expand(
     f"{RESULTS}/figures/{{figure}}.{{suffix}}",
-    figure=figures_of(CONFIG, METHODS),
+    figure=figures_of(MEASURED),
     suffix=["svg", "pdf"],
-)
-ACTIVE_NEURONS = expand(
-    f"{RESULTS}/active_neurons/{{model}}/{{sparsity}}.json",
-    model=CONFIG["models"],
-    sparsity=sorted({codebook["threshold"] for codebook in STUDY.codebooks.values()}),
 )
 
 
@@ -42,7 +45,7 @@ report: "captions/study.rst"
 
 rule summarise_patterns:
     input:
-        patterns=f"{RESULTS}/patterns/{{model}}/{{sparsity}}",
+        patterns=lambda w: patterns_folder(w.model, w.sparsity),
     output:
         f"{RESULTS}/active_neurons/{{model}}/{{sparsity}}.json",
     log:
@@ -78,9 +81,9 @@ rule draw_figures:
                 category="Figures",
                 labels={"figure": figure.replace("_", " ")},
             )
-            for figure in figures_of(CONFIG, METHODS)
+            for figure in figures_of(MEASURED)
         ],
-        expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=figures_of(CONFIG, METHODS)),
+        expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=figures_of(MEASURED)),
     log:
         f"{RESULTS}/logs/draw_figures/figures.log",
     benchmark:
@@ -93,9 +96,9 @@ rule draw_figures:
         runtime=10,
     params:
         study=STUDY.name,
-        figures=figures_of(CONFIG, METHODS),
+        figures=figures_of(MEASURED),
         benchmarks=f"{RESULTS}/benchmarks",
-        code=digest("draw_figures.py", *(f"actsparse.figures.{name}" for name in figures_of(CONFIG, METHODS))),
+        code=digest("draw_figures.py", *(f"actsparse.figures.{name}" for name in figures_of(MEASURED))),
     message:
         "Drawing the figures"
     script:

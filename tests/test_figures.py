@@ -6,7 +6,7 @@ from pathlib import Path
 import made_up_study
 import numpy as np
 import pytest
-from actsparse.figures import NEEDS, available, figures_of
+from actsparse.figures import NEEDS, figures_of
 from actsparse.figures.data import read_study
 from actsparse.figures.series import points, series_name
 from actsparse.figures.style import COLOURS, MARKERS, look
@@ -89,14 +89,10 @@ def test_active_frequency_and_jobs(data):
 
 
 def test_a_study_gets_the_figures_it_has_data_for():
-    config = {"perplexity": {}}
-    assert available(config, {"dense"}) == {"perplexity"}
-    assert figures_of(config, {"prune_weights"}) == [
-        "perplexity_sparsity",
-        "perplexity_ranking",
-        "time_memory",
-    ]
-    assert figures_of({"zero_shot": {}, **config}, {"codebook"}) == list(NEEDS)
+    assert figures_of({"perplexity"}) == ["perplexity_sparsity", "perplexity_ranking", "time_memory"]
+    assert figures_of({"zero_shot"}) == []
+    measured = {"perplexity", "zero_shot", "codebooks", "thresholds", "active_neurons"}
+    assert figures_of(measured) == list(NEEDS)
 
 
 def test_series_and_looks_differ():

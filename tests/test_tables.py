@@ -21,8 +21,11 @@ DEFAULTS = Path(__file__).parent.parent / "rules/tables.yaml"
 METHODS = {method for method, *_ in made_up_study.experiments().values()}
 
 
-def declared(own=None, methods=METHODS):
-    return declared_tables(DEFAULTS, own or {}, methods, ["smol"])
+SOURCES = {"evaluations", "codebooks", "thresholds"}
+
+
+def declared(own=None, sources=SOURCES, methods=METHODS):
+    return declared_tables(DEFAULTS, own or {}, sources, methods, ["smol"])
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +155,10 @@ def test_a_table_needs_no_code(files, tmp_path):
 
 
 def test_a_study_gets_the_tables_it_has_rows_for():
-    assert list(declared(methods={"dense", "prune_weights"})) == ["results", "nm-smol", "equal_sparsity"]
-    assert list(declared(methods={"dense", "threshold"})) == ["results", "equal_sparsity", "thresholds"]
+    pruned = declared(sources={"evaluations"}, methods={"dense", "prune_weights"})
+    assert list(pruned) == ["results", "nm-smol", "equal_sparsity"]
+    thresholds = declared(sources={"evaluations", "thresholds"}, methods={"dense", "threshold"})
+    assert list(thresholds) == ["results", "equal_sparsity", "thresholds"]
 
 
 def test_a_perplexity_that_is_not_finite(tmp_path):

@@ -132,7 +132,7 @@ def row_word(row: pd.Series) -> str:
 
 def is_plain(params: dict[str, Any]) -> bool:
     """Whether an experiment ranks by magnitude, corrects nothing, takes all layers: as published rows do."""
-    defaults = {"scorer": "magnitude", "mitigation": "none", "layers": None}
+    defaults = {"scorer": "magnitude", "mitigation": "none", "layers": None, "side": "output"}
     return all(params.get(key, default) == default for key, default in defaults.items())
 
 

@@ -11,7 +11,7 @@ def draw(data: StudyData) -> Figure:
     projections = projections_of(data.thresholds.values())
     figure, rows = panels(len(data.models), len(projections), sharey="row")
     for row, model in zip(rows, data.models, strict=True):
-        sparsities = sorted((sparsity for name, sparsity in data.thresholds if name == model), key=float)
+        sparsities = sorted(sparsity for name, sparsity in data.thresholds if name == model)
         colours = ramp(len(sparsities))
         for axes, projection in zip(row, projections, strict=True):
             for i, sparsity in enumerate(sparsities):

@@ -18,21 +18,28 @@ COLUMNS = {
         *("model", "experiment", "projection", "recall", "precision", "baseline_recall", "perplexity"),
         "realised_sparsity",
     },
-    "thresholds": {"model", "sparsity", "layer", "gate_proj", "up_proj", "down_proj"},
+    "thresholds": {
+        *("model", "sparsity", "counted", "layer", "q_proj", "k_proj", "v_proj", "o_proj"),
+        *("gate_proj", "up_proj", "down_proj"),
+    },
 }
 
 
 def declared_tables(
-    defaults: str | Path, own: dict[str, dict[str, Any]], methods: set[str], models: Iterable[str]
+    defaults: str | Path,
+    own: dict[str, dict[str, Any]],
+    sources: set[str],
+    methods: set[str],
+    models: Iterable[str],
 ) -> dict[str, dict[str, Any]]:
-    """Return {table: declaration} of all tables that a study with these methods and models has rows for.
+    """Return {table: declaration} of all tables that a study with these sources and methods has rows for.
 
     `defaults` is the file of those that every study gets. A declaration with `each_model` becomes one table
     for each model, named `<table>-<model>`.
     """
     tables = {}
     for name, declared in (yaml.safe_load(Path(defaults).read_text()) | own).items():
-        if not _has_rows(declared, methods):
+        if declared["source"] not in sources or not methods & set(declared.get("needs", methods)):
             continue
         if not declared.get("each_model"):
             tables[name] = declared
@@ -54,13 +61,3 @@ def headings(declared: dict[str, Any]) -> dict[str, str]:
     """Return {column: heading} of a declaration; columns given as a list are their own headings."""
     columns = declared["columns"]
     return columns if isinstance(columns, dict) else {column: column for column in columns}
-
-
-def _has_rows(declared: dict[str, Any], methods: set[str]) -> bool:
-    if "needs" in declared:
-        return bool(methods & set(declared["needs"]))
-    if declared["source"] == "codebooks":
-        return "codebook" in methods
-    if declared["source"] == "thresholds":
-        return bool(methods & {"threshold", "codebook"})
-    return True

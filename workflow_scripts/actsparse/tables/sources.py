@@ -73,14 +73,18 @@ def codebooks(results: Results) -> pd.DataFrame:
 
 
 def thresholds(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """Return one row per (model, sparsity, layer) of threshold files (<model>/<sparsity>.json): a column per
-    projection."""
+    """Return one row per (model, sparsity, what was counted, layer), a column per projection.
+
+    Threshold files are <model>/<sparsity>.json for FFN outputs, and <model>/<sparsity>-<counted>.json.
+    """
     rows = []
     for path in map(Path, paths):
         values = read_json(path)
         for layer in range(max(map(len, values.values()))):
             found = {projection: number(of.get(f"layer_{layer}")) for projection, of in values.items()}
-            rows.append({"model": path.parent.name, "sparsity": float(path.stem), "layer": layer, **found})
+            sparsity, _, counted = path.stem.partition("-")
+            name = {"model": path.parent.name, "sparsity": float(sparsity), "counted": counted or "outputs"}
+            rows.append({**name, "layer": layer, **found})
     return pd.DataFrame(rows)
 
 
