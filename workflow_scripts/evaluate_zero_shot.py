@@ -18,9 +18,12 @@ if "snakemake" in globals():
         tasks = [Path(folder) for folder in snakemake.input.tasks]
         experiment = snakemake.params.experiment
         tokenizer = load_tokenizer(snakemake.input.model, experiment["trust_remote_code"])
+        options = dict(snakemake.params.zero_shot)
+        batch_size = options.pop("batch_size")
         evaluate(
             "zero_shot",
-            lambda model: measure_zero_shot(model, tokenizer, tasks, **snakemake.params.zero_shot),
+            lambda model, size: measure_zero_shot(model, tokenizer, tasks, batch_size=size, **options),
+            batch_size=batch_size,
             model=snakemake.input.model,
             data={folder.name: folder / "task.json" for folder in tasks},
             scheme_files={name: snakemake.input[name] for name in snakemake.params.scheme_files},

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from actsparse.files import atomic_path
 from actsparse.sites import Side, Site, find_sites
+from actsparse.tensor_files import read_tensors
 
 if TYPE_CHECKING:
     from actsparse.sparsify import Scorer
@@ -98,5 +99,5 @@ def save_histograms(histograms: dict[str, Tensor], target: str | Path) -> None:
 
 
 def load_histograms(source: str | Path) -> dict[str, Tensor]:
-    """Read histograms."""
-    return load_file(source)
+    """Read histograms. Raises ValueError naming a file that is not whole."""
+    return read_tensors(source)

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from actsparse.files import atomic_path
 from actsparse.sites import Site
+from actsparse.tensor_files import read_tensors
 
 # {name of a linear layer: {what: tensor}}
 PerSite = dict[str, dict[str, Tensor]]
@@ -34,9 +35,9 @@ def save_per_site(table: PerSite, target: str | Path, metadata: dict[str, str] |
 
 
 def load_per_site(source: str | Path) -> PerSite:
-    """Read a table."""
+    """Read a table. Raises ValueError naming a file that is not whole."""
     table: PerSite = {}
-    for key, tensor in load_file(source).items():
+    for key, tensor in read_tensors(source).items():
         name, _, what = key.rpartition("/")
         table.setdefault(name, {})[what] = tensor
     return table

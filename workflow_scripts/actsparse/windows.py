@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from actsparse.files import atomic_path
+from actsparse.tensor_files import opened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,8 +58,9 @@ def save_windows(target: str | Path, windows: torch.Tensor, info: dict[str, str 
 
 
 def load_windows(source: str | Path) -> tuple[torch.Tensor, dict[str, str | int]]:
-    """Read what `save_windows` wrote: int32 token ids (windows, sequence_length) and `info`."""
-    from safetensors import safe_open
+    """Read what `save_windows` wrote: int32 token ids (windows, sequence_length) and `info`.
 
-    with safe_open(source, framework="pt") as stored:
+    Raises ValueError naming a file that is not whole.
+    """
+    with opened(source) as stored:
         return stored.get_tensor("windows"), json.loads(stored.metadata()["info"])

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from actsparse.devices import pick_device
+from actsparse.evaluation.memory import halving_batch
 from actsparse.files import read_json, sha256_of, write_json
 from actsparse.models import load_model
 from actsparse.provenance import git_commit, package_versions
@@ -19,8 +20,9 @@ from actsparse.sparsify import sparsify
 
 def evaluate(
     benchmark: str,
-    measure: Callable[[torch.nn.Module], dict[str, Any]],
+    measure: Callable[[torch.nn.Module, int], dict[str, Any]],
     *,
+    batch_size: int = 1,
     model: Path,
     model_name: str,
     dtype: str,
@@ -36,14 +38,20 @@ def evaluate(
     """Load a model, apply an experiment's scheme, `measure` it, and write the result JSON to `output`.
 
     `scheme_files` are those that `build_scheme` takes, `data` those the benchmark reads, both by name; their
-    digests go into the record. `seconds` is the time of the measurement alone.
+    digests go into the record. `measure` takes the model and the batch size, which is halved until a batch
+    fits into memory. `seconds` is the time of the measurement alone.
     """
     loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
-    scheme = build_scheme(method, params, **scheme_files)
-    with sparsify(loaded, scheme) as applied:
-        start = time.perf_counter()
-        measured = measure(loaded)
-        seconds = time.perf_counter() - start
+
+    def attempt(batch_size: int):
+        # With a scheme of its own, so that what an attempt counted before it failed does not count.
+        scheme = build_scheme(method, params, **scheme_files)
+        with sparsify(loaded, scheme) as applied:
+            start = time.perf_counter()
+            measured = measure(loaded, batch_size)
+            return scheme, applied, measured, time.perf_counter() - start
+
+    (scheme, applied, measured, seconds), batch_size = halving_batch(attempt, batch_size)
     record = {
         "benchmark": benchmark,
         "model": model_name,
@@ -58,6 +66,7 @@ def evaluate(
         **(scheme.pattern.measured() if hasattr(getattr(scheme, "pattern", None), "measured") else {}),
         "dtype": dtype,
         "device": _device_name(loaded.device),
+        "batch_size": batch_size,
         "threads": torch.get_num_threads(),
         "seconds": seconds,
         "peak_memory_mb": _peak_memory_mb(),

@@ -37,6 +37,18 @@ def by_method(found: pd.DataFrame):
         yield METHOD_WORDS.get(method, method), look(place), members
 
 
+POINT_COLUMNS = [
+    "experiment",
+    "method",
+    "series",
+    "perplexity",
+    "perplexity_stderr",
+    "sparsity",
+    "accuracy",
+    "accuracy_stderr",
+]
+
+
 def points(data: StudyData, model: str) -> pd.DataFrame:
     """Return one row per experiment of a model that has a finite perplexity.
 
@@ -61,4 +73,5 @@ def points(data: StudyData, model: str) -> pd.DataFrame:
                     "accuracy_stderr": stderr,
                 }
             )
-    return pd.DataFrame(rows)
+    # Named, because there may be no row: a model whose perplexities are all NaN.
+    return pd.DataFrame(rows, columns=POINT_COLUMNS)

@@ -1,6 +1,7 @@
 """A study: its config, validated, with the grid of experiments expanded. Imports no torch."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Study:
         """What each experiment is evaluated on."""
         return [benchmark for benchmark in ("perplexity", "zero_shot") if benchmark in self.config]
 
-    @property
+    @cached_property
     def codebooks(self) -> dict[str, dict[str, Any]]:
         """The parameters of each codebook that some experiment needs, by its slug."""
         needed = [e.params for e in self.experiments.values() if e.method == "codebook"]
