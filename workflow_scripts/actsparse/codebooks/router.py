@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from actsparse.files import atomic_path
 
 LOSSES = ("coverage", "cross_entropy")
-BATCH, LEARNING_RATE = 512, 1e-2
+BATCH, LEARNING_RATE = 256, 1e-2
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def train_router(
     inputs = (hidden - mean) / deviation
     count, groups, clusters = covered.shape
     sizes = [hidden.shape[1], *([] if rank is None else [rank]), groups * clusters]
-    weights = [
-        (torch.randn(out, size, generator=generator) / size**0.5).requires_grad_()
-        for size, out in pairwise(sizes)
-    ]
+    weights = [torch.randn(out, size, generator=generator) / size**0.5 for size, out in pairwise(sizes)]
+    weights[-1].zero_()  # no centroid is preferred before there is a reason
+    for weight in weights:
+        weight.requires_grad_()
     bias = torch.zeros(groups * clusters, requires_grad=True)
     # Centroids differ by a few percent of a token's activation; as fractions of that they make a loss.
     gain = (covered - covered.mean(2, keepdim=True)) / covered.std(2, keepdim=True).clamp(min=1e-6)

@@ -1,0 +1,100 @@
+"""Routers learn what can be learned, survive their file, and are used in place of the oracle."""
+
+import pytest
+import torch
+from actsparse.codebooks.codebook import Codebook
+from actsparse.codebooks.predictors import equal_cost_rank, low_rank_masks, svd_masks, train_low_rank
+from actsparse.codebooks.router import covered_shares, load_routers, save_routers, train_router
+from actsparse.codebooks.routing import block_inputs, covered_by_codebook, site_magnitudes
+from actsparse.mitigations.none import NoMitigation
+from actsparse.packing import pack
+from actsparse.patterns.codebook import CodebookPattern
+from actsparse.scorers.magnitude import Magnitude
+from actsparse.sites import find_sites
+from actsparse.sparsify import Scheme, sparsify
+from tiny_models import load_tiny_model, save_tiny_model, token_windows
+
+
+def problem(groups=1, tokens=2000):
+    """Hidden states whose first channels tell which centroid is best."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(tokens, 12, generator=generator) * torch.arange(1, 13) + 3
+    scores = (hidden - 3)[:, : 4 * groups].reshape(tokens, groups, 4)
+    return hidden, 0.9 + 0.05 * (scores / scores.abs().max())
+
+
+@pytest.mark.parametrize("loss", ["coverage", "cross_entropy"])
+@pytest.mark.parametrize(("groups", "rank"), [(1, None), (2, None), (1, 5), (2, 9)])
+def test_a_router_learns_what_is_linear(loss, groups, rank, tmp_path):
+    hidden, covered = problem(groups)
+    router = train_router(hidden[:1500], covered[:1500], rank, loss, epochs=60, seed=0)
+    chosen = router.choose(hidden[1500:])
+    assert chosen.shape == (500, groups)
+    assert (chosen == covered[1500:].argmax(2)).float().mean() > 0.8
+    sizes = 12 * 4 * groups if rank is None else rank * (12 + 4 * groups)
+    assert router.parameters == sizes + 4 * groups
+    save_routers(tmp_path / "r", {"up_proj.layer_0": router}, {"loss": loss})
+    loaded, about = load_routers(tmp_path / "r")
+    assert torch.equal(loaded["up_proj.layer_0"].choose(hidden), router.choose(hidden))
+    assert about == {"loss": loss}
+    again = train_router(hidden[:1500], covered[:1500], rank, loss, epochs=60, seed=0)
+    assert torch.equal(again.bias, router.bias)
+
+
+def test_unknown_loss():
+    with pytest.raises(ValueError, match=r"loss: 'hinge' is unknown \(allowed: coverage, cross_entropy\)"):
+        train_router(*problem(), None, "hinge", 1, 0)
+
+
+def test_predictors_of_single_neurons():
+    generator = torch.Generator().manual_seed(1)
+    hidden, weight = torch.randn(1500, 10, generator=generator), torch.randn(40, 10, generator=generator)
+    outputs = hidden @ weight.T
+    largest = torch.zeros(1500, 40, dtype=torch.bool).scatter_(1, outputs.abs().topk(8).indices, True)
+    assert torch.equal(svd_masks(hidden, weight, 10, 8), largest)
+    assert svd_masks(hidden, weight, 3, 8).sum(1).eq(8).all()
+    active = outputs > 0
+    found = low_rank_masks(hidden, train_low_rank(hidden, active, 10, 40, 0), 20)
+    assert (found & active).sum() / active.sum() > 0.85
+    assert equal_cost_rank(12 * 64, 12, 36) == 16
+
+
+@pytest.mark.parametrize("architecture", ["llama", "phi3"])
+def test_routers_choose_during_evaluation(tmp_path, architecture):
+    model = load_tiny_model(save_tiny_model(architecture, tmp_path))
+    names = ["gate_proj", "up_proj", "down_proj"]
+    sites, windows = find_sites(model, names, "output"), token_windows(3, 40)
+    thresholds = {name: {f"layer_{i}": 0.05 for i in range(len(sites) // 3)} for name in names}
+    widths = {site.projection: site.width for site in sites}
+    generator = torch.Generator().manual_seed(0)
+    codebooks = {
+        name: Codebook(pack(torch.rand(1, 1, 4, width, generator=generator) < 0.7), None, width, [])
+        for name, width in widths.items()
+    }
+    hidden = block_inputs(model, windows, sites)
+    routers = {}
+    for site in sites:
+        magnitudes = site_magnitudes(site, hidden[site.layer], thresholds)
+        covered = covered_by_codebook(codebooks[site.projection], magnitudes, site.layer)
+        assert torch.allclose(
+            covered[:, 0],
+            covered_shares(magnitudes, codebooks[site.projection].masks(torch.arange(4)[:, None], 0)),
+        )
+        routers[f"{site.projection}.layer_{site.layer}"] = train_router(
+            hidden[site.layer], covered, None, "coverage", 20, 0
+        )
+    pattern = CodebookPattern(thresholds, codebooks, routers=routers)
+    scheme = Scheme("output", tuple(names), Magnitude(), pattern, NoMitigation())
+    dense = model(windows[:1]).logits
+    with torch.inference_mode(), sparsify(model, scheme):
+        model(windows[:1])
+        first = sites[0]
+        predicted = routers[f"{first.projection}.layer_0"].choose(pattern.inputs[0])
+        assert torch.allclose(pattern.inputs[0], hidden[0][:40], atol=1e-5)
+        assert predicted.shape == (40, 1)
+    assert not pattern.inputs and torch.equal(model(windows[:1]).logits, dense)
+    measured = pattern.measured()["coverage"]
+    assert all(0 < measured[name]["accuracy"] <= 1 for name in names)
+    missing = CodebookPattern(thresholds, codebooks, routers={})
+    with pytest.raises(ValueError, match="no router was trained for it"):
+        missing.check(first)
