@@ -1,0 +1,56 @@
+"""Studies of codebooks, from fitting to evaluation, and from given files to evaluation alone."""
+
+import json
+
+import yaml
+from tiny_study import CONFIG, make_study, planned, run
+
+SMALL = {"method": "codebook", "threshold": 0.5, "clusters": 4, "centroid_sparsity": 0.25}
+FITTED = {
+    "plain": SMALL,
+    "aware": {**SMALL, "algorithm": "activation_aware", "scope": "per_layer", "groups": [1, 2]},
+    "alone": {**SMALL, "combine": "replace"},
+    "routed": {**SMALL, "assignment": "router", "router_rank": 3},
+}
+FOLDER = "results/tiny"
+CODEBOOK = "coverage-pooled-t0.5-k4-s0.25"
+FFN = ("gate", "up", "down")
+
+
+def config(experiments, **changes):
+    kept = {key: value for key, value in CONFIG.items() if key not in ("zero_shot", "tasks")}
+    return kept | {"experiments": experiments} | changes
+
+
+def record(study, experiment):
+    return json.loads((study / f"{FOLDER}/evaluations/llama/{experiment}/perplexity.json").read_text())
+
+
+def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
+    study = make_study(tmp_path, config(FITTED))
+    names = ["plain", "aware-g1", "aware-g2", "alone", "routed"]
+    results = [f"{FOLDER}/evaluations/llama/{name}/perplexity.json" for name in names]
+    run(study, *results, f"{FOLDER}/exports/llama/{CODEBOOK}")
+    plain, alone, aware = record(study, "plain"), record(study, "alone"), record(study, "aware-g2")
+    assert abs(alone["realised_sparsity"] - 0.25) < 0.02 < 0.4 < plain["realised_sparsity"]
+    assert aware["coverage"]["up_proj"]["energy"] > aware["coverage"]["up_proj"]["recall"]
+
+    assert 0.25 <= record(study, "routed")["coverage"]["gate_proj"]["accuracy"] <= 1
+
+    exported = sorted(path.name for path in (study / f"{FOLDER}/exports/llama/{CODEBOOK}").glob("*.pt"))
+    assert exported == sorted(f"centroids_{word}_4_sparsity_25.pt" for word in FFN)
+    files = {f"{w}_proj": f"{FOLDER}/exports/llama/{CODEBOOK}/centroids_{w}_4_sparsity_25.pt" for w in FFN}
+    model = {
+        **CONFIG["models"]["llama"],
+        "thresholds": {"0.5": f"{FOLDER}/thresholds/llama/0.5.json"},
+        "patterns": {"0.5": f"{FOLDER}/patterns/llama/0.5"},
+    }
+    again = {"given": {**SMALL, "centroids": files}, "refitted": {**SMALL, "clusters": 3}}
+    (study / "config.yaml").write_text(yaml.safe_dump(config(again, models={"llama": model})))
+    results = [f"{FOLDER}/evaluations/llama/{e}/perplexity.json" for e in again]
+    expected = {"import_centroids", "fit_codebook", "evaluate_perplexity"}
+    assert planned(study, *results) == expected
+    run(study, results[0])
+    given = record(study, "given")
+    assert given["value"] == plain["value"]
+    assert given["coverage"]["gate_proj"]["recall"] == plain["coverage"]["gate_proj"]["recall"]
