@@ -36,11 +36,12 @@ def test_demo_grid():
         "dense",
         *(f"threshold-{s}" for s in (0.3, 0.5)),
         *(f"codebook-k{k}-s{s}" for k in (64, 256, 1024) for s in (0.2, 0.3, 0.4)),
+        "aware",
         *(f"act-{p}" for p in ("2of4", "4of8", "8of16", "16of32", "0.5")),
         *(f"weight-{p}" for p in ("2of4", "8of16")),
     ]
     assert study.benchmarks == ["perplexity", "zero_shot"]
-    assert len(study.codebooks) == 9
+    assert len(study.codebooks) == 10
 
 
 def test_defaults_are_filled_in():
