@@ -5,13 +5,20 @@ PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: demo test lint install rulegraph
+.PHONY: demo report archive test lint install rulegraph
 
 demo: install
 	$(BIN)/snakemake --cores $(CORES)
 	$(BIN)/python -m rich.markdown --width 160 results/demo/tables/results.md
 	$(BIN)/python -m rich.markdown --width 160 results/demo/tables/codebooks.md
-	@echo "Tables (CSV, Markdown, LaTeX): results/demo/tables/"
+	@echo "Tables: results/demo/tables/  figures: results/demo/figures/  report: make report"
+
+report: install
+	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/snakemake --report results/demo/report.html
+
+archive: install
+	$(BIN)/snakemake --cores $(CORES) archive
 
 test: install
 	$(BIN)/pytest

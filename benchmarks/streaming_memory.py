@@ -1,6 +1,7 @@
 """Peak memory of the two passes over the calibration text, against the number of tokens.
 
-Each measurement is a process of its own: a small Llama with a wide FFN, patterns of 4 kB a token, shards of 8 MiB.
+Each measurement is a process of its own: a small Llama with a wide FFN, patterns of 4 kB a token, shards of
+8 MiB.
 
     python benchmarks/streaming_memory.py [TOKENS ...]
 """
@@ -19,14 +20,13 @@ SHARD_BYTES = 2**23
 
 
 def run_passes(tokens: int) -> dict[str, float]:
-    """Make histograms and patterns of `tokens` tokens; return the peak resident memory and what was written."""
+    """Make histograms and patterns of `tokens` tokens; return the peak memory and what was written."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     from actsparse.extraction import extract_patterns
     from actsparse.histograms import measure_histograms
     from actsparse.pattern_store import PatternWriter
     from actsparse.thresholds import compute_thresholds
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     torch.set_num_threads(2)

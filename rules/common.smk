@@ -128,6 +128,15 @@ def patterns_folder(model, sparsity):
     return given.get(str(sparsity), f"{RESULTS}/patterns/{model}/{sparsity}")
 
 
+def stored_magnitudes(sparsity):
+    """The type of stored magnitudes, None where no codebook needs any."""
+    needed = any(
+        str(params["threshold"]) == sparsity and params["algorithm"] in NEED_MAGNITUDES
+        for params in STUDY.codebooks.values()
+    )
+    return CONFIG["codebooks"]["magnitudes"] if needed else None
+
+
 def scheme_files(wildcards):
     """The files that an experiment's scheme is built from, by name."""
     experiment = STUDY.experiments[wildcards.experiment]

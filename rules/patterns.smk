@@ -1,15 +1,6 @@
 # A second pass applies the thresholds and stores which neurons are active, one bit each.
 
 
-def stored_magnitudes(sparsity):
-    """The type of stored magnitudes, None where no codebook needs any."""
-    needed = any(
-        str(params["threshold"]) == sparsity and params["algorithm"] in NEED_MAGNITUDES
-        for params in STUDY.codebooks.values()
-    )
-    return CONFIG["codebooks"]["magnitudes"] if needed else None
-
-
 rule extract_patterns:
     input:
         model="resources/models/{model}.json",

@@ -5,12 +5,11 @@ import math
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from actsparse.evaluation.perplexity import measure_perplexity
 from actsparse.schemes import build_scheme
 from actsparse.sparsify import sparsify
 from actsparse.windows import make_windows
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 LENGTH, WINDOWS = 256, 2
 PROJECTIONS = [f"{p}_proj" for p in ("q", "k", "v", "o", "gate", "up", "down")]
@@ -32,7 +31,8 @@ def tokens(model, real_model, texts):
     tokenizer = AutoTokenizer.from_pretrained(real_model.with_suffix(""))
     ids = tokenizer("\n\n".join(texts), return_tensors="pt").input_ids[0]
     whole = len(ids) // LENGTH
-    return torch.stack([ids[(w := i * whole // WINDOWS) * LENGTH : (w + 1) * LENGTH] for i in range(WINDOWS)])
+    starts = [i * whole // WINDOWS * LENGTH for i in range(WINDOWS)]
+    return torch.stack([ids[start : start + LENGTH] for start in starts])
 
 
 def plain_perplexity(model, tokens):
@@ -51,7 +51,9 @@ def test_windows_are_the_plain_ones(real_model, tokens, texts):
 
 
 def test_dense_perplexity(model, tokens):
-    assert measure_perplexity(model, tokens)["value"] == pytest.approx(plain_perplexity(model, tokens), rel=1e-5)
+    assert measure_perplexity(model, tokens)["value"] == pytest.approx(
+        plain_perplexity(model, tokens), rel=1e-5
+    )
 
 
 def test_n_of_m_activations(model, tokens):

@@ -95,8 +95,8 @@ def test_nothing_to_do_when_finished(finished_study):
         ("tables/cells.py", "DEFAULT_DECIMALS = 4", "DEFAULT_DECIMALS = 5", REPORTING - {"draw_figures"}),
         (
             "patterns/n_of_m.py",
-            "ranks < n",
-            "ranks < n + 0",
+            "from torch import Tensor\n",
+            "from torch import Tensor\n\nEDITED = True\n",
             {"evaluate_perplexity", "evaluate_zero_shot", *REPORTING},
         ),
         (
@@ -122,15 +122,15 @@ def test_an_edit_reruns_what_it_changes(finished_study, module, old, new, expect
 
 def test_an_edit_of_the_masks_reruns_their_experiments_only(finished_study):
     study, workflow = finished_study
-    path = workflow / "workflow_scripts/actsparse/patterns/top_k.py"
+    path = workflow / "workflow_scripts/actsparse/patterns/n_of_m.py"
     before = path.read_text()
     path.write_text(before + "\nEDITED = True\n")
     try:
         printed = run(study, "--dry-run", workflow=workflow).stdout
     finally:
         path.write_text(before)
-    assert "Perplexity of llama under act-0.5" in printed
-    assert "under act-2of4" not in printed and "under dense" not in printed
+    assert "Perplexity of llama under act-2of4" in printed
+    assert "under act-0.5" not in printed and "under dense" not in printed
 
 
 def test_tables_come_from_the_results_alone(finished_study):

@@ -172,7 +172,8 @@ class PatternStore:
         """Return the geometric mean of each layer's active magnitudes over all tokens, float64 (layers).
 
         Unlike other means it hardly sees massive activations: a handful of neurons, in a handful of tokens,
-        a thousand times the others. 1 for a layer that is never active. Raises ValueError when the store has no magnitudes.
+        a thousand times the others. 1 for a layer that is never active. Raises ValueError when the store has
+        no magnitudes.
         """
         self._need_magnitudes()
         sums = load_file(self._check(self._active))

@@ -28,8 +28,9 @@ class Pattern(Protocol):
     """Selects elements by score. `reads_site` tells whether the mask depends on more than the scores.
 
     A pattern may have a fast `prune(x, scores)`, with None as scores standing for abs(x); it returns the
-    pruned x, how many elements are kept and whether x is finite, or None where only the mask will do. One that
-    needs more of the model than scores may have a `watch(sites)`, which returns the function that ends it.
+    pruned x, how many elements are kept and whether x is finite, or None where only the mask will do.
+    One that needs more of the model than scores may have a `watch(sites)`, which returns the function that
+    ends it.
     """
 
     reads_site: bool

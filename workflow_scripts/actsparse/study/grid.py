@@ -40,7 +40,13 @@ ALWAYS_LISTS = {"projections"}
 # The kernels are imported inside a function, where numba may be missing.
 CODEBOOK_MODULES = [
     f"actsparse.{module}"
-    for module in ("thresholds", "codebooks.codebook", "codebooks.router", "codebooks.assign", "codebooks.kernels")
+    for module in (
+        "thresholds",
+        "codebooks.codebook",
+        "codebooks.router",
+        "codebooks.assign",
+        "codebooks.kernels",
+    )
 ]
 
 
