@@ -6,7 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tiny_study import ROOT, copy_workflow, make_study, run
+
+# Machines that run tests are busy; a slow example is no failure.
+settings.register_profile("actsparse", deadline=None)
+settings.load_profile("actsparse")
 
 
 @pytest.fixture(scope="session")
