@@ -40,10 +40,12 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     exported = sorted(path.name for path in (study / f"{FOLDER}/exports/llama/{CODEBOOK}").glob("*.pt"))
     assert exported == sorted(f"centroids_{word}_4_sparsity_25.pt" for word in FFN)
     files = {f"{w}_proj": f"{FOLDER}/exports/llama/{CODEBOOK}/centroids_{w}_4_sparsity_25.pt" for w in FFN}
+    (study / f"{FOLDER}/thresholds/llama/0.5.json").rename(study / "thresholds.json")
+    (study / f"{FOLDER}/patterns/llama/0.5").rename(study / "patterns")
     model = {
         **CONFIG["models"]["llama"],
-        "thresholds": {"0.5": f"{FOLDER}/thresholds/llama/0.5.json"},
-        "patterns": {"0.5": f"{FOLDER}/patterns/llama/0.5"},
+        "thresholds": {"0.5": "thresholds.json"},
+        "patterns": {"0.5": "patterns"},
     }
     again = {"given": {**SMALL, "centroids": files}, "refitted": {**SMALL, "clusters": 3}}
     (study / "config.yaml").write_text(yaml.safe_dump(config(again, models={"llama": model})))
