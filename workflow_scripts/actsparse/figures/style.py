@@ -60,10 +60,15 @@ def log_scale(axis) -> None:
     """Make an axis that has its data logarithmic, with plain numbers at a few ticks."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     low, high = axis.get_view_interval()
-    few_decades = matplotlib.ticker.LogLocator(subs=(1, 2, 5), numticks=8)
-    axis.set_major_locator(few_decades if high > 5 * low else matplotlib.ticker.MaxNLocator(5))
+    if high > 300 * low:
+        ticks = matplotlib.ticker.LogLocator(numticks=8)
+    elif high > 5 * low:
+        ticks = matplotlib.ticker.LogLocator(subs=(1, 2, 5), numticks=8)
+    else:
+        ticks = matplotlib.ticker.MaxNLocator(5)
+    axis.set_major_locator(ticks)
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.4g}"))
+    axis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.9g}"))
 
 
 def save(figure: Figure, svg: str | Path, pdf: str | Path, title: str, source: str) -> None:
