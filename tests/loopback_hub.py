@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 API = re.compile(
@@ -42,7 +43,8 @@ class LoopbackHub:
         """Run Python code in a process whose hub this is (the client reads its environment once)."""
         offline = {name: "0" for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")}
         settings = {"HF_ENDPOINT": self.endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-        environment = {**os.environ, **offline, **settings}
+        library = Path(__file__).parent.parent / "workflow_scripts"
+        environment = {**os.environ, "PYTHONPATH": str(library), **offline, **settings}
         return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, is_inside, parse_source
@@ -95,4 +96,6 @@ def test_needs_the_standard_library_only():
         "import sys; import actsparse.resources.sources;"
         "print(sorted({'torch', 'numpy', 'transformers', 'huggingface_hub', 'datasets'} & set(sys.modules)))"
     )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+    library = Path(__file__).parent.parent / "workflow_scripts"
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=library)
+    assert printed.strip() == "[]"
