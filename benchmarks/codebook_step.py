@@ -9,16 +9,21 @@ Prints a table and, as its last line, one JSON object of ratios; the libraries' 
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from tabulate import tabulate
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
+
 from actsparse.codebooks.assign import assign
 from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
 from actsparse.devices import use_threads
 from actsparse.packing import pack, unpack
-from tabulate import tabulate
-from torch import Tensor
 
 SPARSITY = 0.3
 

@@ -11,12 +11,18 @@ import argparse
 import json
 import math
 import resource
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
+from tabulate import tabulate
+from transformers import AutoTokenizer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
+
 from actsparse.codebooks.codebook import Codebook, load_codebooks, save_codebooks
 from actsparse.codebooks.fit import fit_codebook
 from actsparse.codebooks.quality import measure
@@ -33,8 +39,6 @@ from actsparse.sites import find_sites
 from actsparse.sparsify import sparsify
 from actsparse.thresholds import compute_thresholds, load_thresholds, save_thresholds
 from actsparse.windows import load_windows, make_windows, save_windows
-from tabulate import tabulate
-from transformers import AutoTokenizer
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "resources/models/smollm2-135m.json"

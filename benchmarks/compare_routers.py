@@ -9,9 +9,14 @@ tokens keep of their activation is measured. With --perplexity, all layers are r
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
+from tabulate import tabulate
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
+
 from actsparse.codebooks.codebook import ones_in_centroid
 from actsparse.codebooks.fit import fit_codebook
 from actsparse.codebooks.predictors import equal_cost_rank, low_rank_masks, svd_masks, train_low_rank
@@ -30,7 +35,6 @@ from actsparse.sparsify import sparsify
 from actsparse.thresholds import load_thresholds
 from actsparse.windows import load_windows
 from compare_codebooks import MODEL, ROOT, replace
-from tabulate import tabulate
 
 PROJECTIONS = ["gate_proj", "up_proj"]
 SPARSITY, RANK, EPOCHS = 0.2, 32, 10
