@@ -5,7 +5,7 @@ PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: demo report archive test lint install rulegraph
+.PHONY: demo report archive test test-slurm lint install rulegraph
 
 demo: install
 	$(BIN)/snakemake --cores $(CORES)
@@ -21,7 +21,11 @@ archive: install
 	$(BIN)/snakemake --cores $(CORES) archive
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore=tests/slurm
+
+# A real SLURM on this machine (needs root and Debian's slurm-wlm and munge).
+test-slurm: install
+	$(BIN)/pytest tests/slurm
 
 lint: install
 	$(BIN)/ruff check
