@@ -61,7 +61,8 @@ class PatternWriter:
         for old in [self.folder / MANIFEST, *self.folder.glob("*.safetensors")]:
             old.unlink(missing_ok=True)
         self._sites = [(projection, layer) for projection in widths for layer in range(layers)]
-        self._waiting: dict[str, list[Tensor]] = {}
+        self._buffers: dict[str, Tensor] = {}
+        self._rows: dict[str, int] = {}
         self._tokens = dict.fromkeys(self._sites, 0)
         self._bytes = 0
         self._shards: list[dict[str, Any]] = []
@@ -126,16 +127,27 @@ class PatternWriter:
             self.close()
 
     def _append(self, key: str, tensor: Tensor) -> None:
-        self._waiting.setdefault(key, []).append(tensor.cpu())
+        # One buffer a key, used again for every shard: small tensors kept between the large passing ones of
+        # the model would scatter over the heap, so that it grew with the number of tokens.
+        start = self._rows.get(key, 0)
+        end = start + len(tensor)
+        buffer = self._buffers.get(key)
+        if buffer is None or end > len(buffer):
+            grown = torch.empty(2 * end, *tensor.shape[1:], dtype=tensor.dtype)
+            if start:
+                grown[:start] = buffer[:start]
+            self._buffers[key] = buffer = grown
+        buffer[start:end] = tensor
+        self._rows[key] = end
         self._bytes += tensor.nbytes
 
     def _write_shard(self) -> None:
         name = f"patterns_{len(self._shards):05d}.safetensors"
-        tensors = {key: torch.cat(parts) for key, parts in self._waiting.items()}
+        tensors = {key: self._buffers[key][:rows] for key, rows in self._rows.items()}
         self._save(name, tensors)
         tokens = len(next(iter(tensors.values())))
         self._shards.append(_description(self.folder / name) | {"tokens": tokens})
-        self._waiting = {}
+        self._rows = {}
         self._bytes = 0
 
     def _save(self, name: str, tensors: dict[str, Tensor]) -> None:

@@ -55,7 +55,7 @@ class MiniBatchKMeans(KMeans):
 
 @dataclass(frozen=True)
 class FaissKMeans(KMeans):
-    """faiss's Kmeans; faiss is not among the project's dependencies."""
+    """faiss's Kmeans; needs the extra "faiss"."""
 
     def _means(self, patterns: Tensor, clusters: int):
         try:
