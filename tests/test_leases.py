@@ -191,8 +191,8 @@ def test_a_gpu_job_takes_its_lease_before_torch_is_imported(script):
     path = ROOT / "workflow_scripts" / script
     last = ast.parse(path.read_text()).body[-1]
     assert isinstance(last, ast.If)
-    assert "leased_devices(" in ast.unparse(last.body[0])
-    assert "gpus" in ast.unparse(last.body[1].items[-1])
+    assert isinstance(last.body[0], ast.With)
+    assert ast.unparse(last.body[0].items[0]) == "gpu_job(snakemake)"
     imported = "import runpy, sys; runpy.run_path(sys.argv[1]); assert 'torch' not in sys.modules"
     environment = os.environ | {"PYTHONPATH": str(Path(path).parent)}
     subprocess.run([sys.executable, "-c", imported, str(path)], check=True, env=environment, timeout=60)

@@ -1,11 +1,9 @@
 """Perplexity of one experiment on one model."""
 
-from actsparse.leases import leased_devices
-from actsparse.logs import log_to
+from actsparse.jobs import gpu_job
 
 if "snakemake" in globals():
-    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
-    with log_to(snakemake.log[0]), gpus:
+    with gpu_job(snakemake):
         # Imported here, because torch must not be before the job has its GPU.
         from actsparse.devices import use_threads
         from actsparse.evaluation.perplexity import measure_perplexity

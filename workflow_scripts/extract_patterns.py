@@ -1,10 +1,11 @@
 """Activation patterns of a dense model over the calibration windows, bit-packed."""
 
 from pathlib import Path
+from typing import Any
 
 from actsparse.files import atomic_path, read_json, sha256_of
-from actsparse.leases import leased_devices
-from actsparse.logs import log_to, progress
+from actsparse.jobs import gpu_job
+from actsparse.logs import progress
 
 
 def extract(
@@ -15,24 +16,17 @@ def extract(
     output: Path,
     *,
     magnitudes: str | None = None,
-    dtype: str,
-    trust_remote_code: bool,
-    device: str,
-    threads: int,
+    **opening: Any,
 ) -> None:
     """Write the pattern store of `projections` to the folder `output`, with `magnitudes` if wanted."""
     # Imported here, because torch must not be before the job has its GPU.
-    from actsparse.devices import pick_device, use_threads
     from actsparse.extraction import extract_patterns
-    from actsparse.models import load_model
+    from actsparse.opening import open_model_and_windows
     from actsparse.pattern_store import PatternWriter
     from actsparse.sites import find_sites
     from actsparse.thresholds import load_thresholds
-    from actsparse.windows import load_windows
 
-    use_threads(threads)
-    loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
-    tokens, _ = load_windows(windows)
+    loaded, tokens = open_model_and_windows(model, windows, **opening)
     every = load_thresholds(thresholds)
     values = {projection: every[projection] for projection in projections}
     identity = {
@@ -49,8 +43,7 @@ def extract(
 
 
 if "snakemake" in globals():
-    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
-    with log_to(snakemake.log[0]), gpus:
+    with gpu_job(snakemake):
         extract(
             snakemake.input.model,
             snakemake.input.windows,

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from actsparse.files import digest_of
-from actsparse.leases import leased_devices
-from actsparse.logs import log_to, progress
+from actsparse.jobs import gpu_job
+from actsparse.logs import progress
 
 
 def fit(
@@ -58,8 +58,7 @@ def fit(
 
 
 if "snakemake" in globals():
-    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
-    with log_to(snakemake.log[0]), gpus:
+    with gpu_job(snakemake):
         fit(
             snakemake.input.patterns,
             output=snakemake.output[0],

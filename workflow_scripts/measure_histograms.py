@@ -1,9 +1,10 @@
 """Histograms of abs(activation) of a dense model over the calibration windows."""
 
 from pathlib import Path
+from typing import Any
 
-from actsparse.leases import leased_devices
-from actsparse.logs import log_to, progress
+from actsparse.jobs import gpu_job
+from actsparse.logs import progress
 
 
 def measure(
@@ -11,24 +12,16 @@ def measure(
     windows: Path,
     counted: dict,
     output: Path,
-    *,
-    dtype: str,
-    trust_remote_code: bool,
-    device: str,
-    threads: int,
+    **opening: Any,
 ) -> None:
     """Write the histograms of what `counted` names (side, projections, scorer) to `output`."""
     # Imported here, because torch must not be before the job has its GPU.
-    from actsparse.devices import pick_device, use_threads
     from actsparse.histograms import measure_histograms, save_histograms
-    from actsparse.models import load_model
+    from actsparse.opening import open_model_and_windows
     from actsparse.registry import resolve
     from actsparse.scorers import SCORERS
-    from actsparse.windows import load_windows
 
-    use_threads(threads)
-    loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
-    tokens, _ = load_windows(windows)
+    loaded, tokens = open_model_and_windows(model, windows, **opening)
     scorer = None
     if counted["scorer"] != "magnitude":
         scorer = resolve(SCORERS, counted["scorer"], "scorer")()
@@ -39,8 +32,7 @@ def measure(
 
 
 if "snakemake" in globals():
-    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
-    with log_to(snakemake.log[0]), gpus:
+    with gpu_job(snakemake):
         measure(
             snakemake.input.model,
             snakemake.input.windows,

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from actsparse.leases import leased_devices
-from actsparse.logs import log_to
+from actsparse.jobs import gpu_job
 
 
 def prune_weights(
@@ -12,25 +11,17 @@ def prune_weights(
     windows: Path,
     params: dict[str, Any],
     output: Path,
-    *,
-    dtype: str,
-    trust_remote_code: bool,
-    device: str,
-    threads: int,
+    **opening: Any,
 ) -> None:
     """Write the pruned weights of the experiment's projections to `output`."""
     # Imported here, because torch must not be before the job has its GPU.
-    from actsparse.devices import pick_device, use_threads
-    from actsparse.models import load_model
+    from actsparse.opening import open_model_and_windows
     from actsparse.patterns import PATTERNS, parse_pattern
     from actsparse.per_site import save_per_site
     from actsparse.registry import resolve
     from actsparse.sparsegpt import prune_model
-    from actsparse.windows import load_windows
 
-    use_threads(threads)
-    loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
-    tokens, _ = load_windows(windows)
+    loaded, tokens = open_model_and_windows(model, windows, **opening)
     word, arguments = parse_pattern(params["pattern"])
     pattern = resolve(PATTERNS, word, "pattern")(*arguments)
     pruned = prune_model(loaded, tokens, pattern, params["projections"], params.get("layers"))
@@ -38,8 +29,7 @@ def prune_weights(
 
 
 if "snakemake" in globals():
-    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
-    with log_to(snakemake.log[0]), gpus:
+    with gpu_job(snakemake):
         prune_weights(
             snakemake.input.model,
             snakemake.input.windows,

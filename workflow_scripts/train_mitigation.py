@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from actsparse.leases import leased_devices
-from actsparse.logs import log_to
+from actsparse.jobs import gpu_job
 
 
 def train_mitigation(
@@ -16,27 +15,19 @@ def train_mitigation(
     scheme_files: dict[str, Path],
     output: Path,
     report: Path,
-    *,
-    dtype: str,
-    trust_remote_code: bool,
-    device: str,
-    threads: int,
+    **opening: Any,
 ) -> None:
     """Write the trained parameters to `output`, and each site's error before and after to `report`."""
     # Imported here, because torch must not be before the job has its GPU.
     from dataclasses import asdict
 
-    from actsparse.devices import pick_device, use_threads
     from actsparse.files import write_json
-    from actsparse.models import load_model
+    from actsparse.opening import open_model_and_windows
     from actsparse.per_site import save_per_site
     from actsparse.schemes import build_scheme
     from actsparse.training import Recipe, train
-    from actsparse.windows import load_windows
 
-    use_threads(threads)
-    loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
-    tokens, _ = load_windows(windows)
+    loaded, tokens = open_model_and_windows(model, windows, **opening)
     held_out = training.pop("validation_sequences")
     scheme = build_scheme(method, params, **scheme_files)
     trained = train(loaded, scheme, tokens[:-held_out], tokens[-held_out:], Recipe(**training))
@@ -45,8 +36,7 @@ def train_mitigation(
 
 
 if "snakemake" in globals():
-    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
-    with log_to(snakemake.log[0]), gpus:
+    with gpu_job(snakemake):
         train_mitigation(
             snakemake.input.model,
             snakemake.input.windows,

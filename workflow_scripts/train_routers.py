@@ -1,9 +1,10 @@
 """Train a router for each site of a codebook, on calibration text."""
 
 from pathlib import Path
+from typing import Any
 
-from actsparse.leases import leased_devices
-from actsparse.logs import log_to, progress
+from actsparse.jobs import gpu_job
+from actsparse.logs import progress
 
 
 def train(
@@ -18,25 +19,18 @@ def train(
     loss: str,
     epochs: int,
     seed: int,
-    dtype: str,
-    trust_remote_code: bool,
-    device: str,
-    threads: int,
+    **opening: Any,
 ) -> None:
     """Write the routers of `projections`, trained on what the dense model computes in `windows`."""
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.codebooks.codebook import load_codebooks
     from actsparse.codebooks.router import save_routers, train_router
     from actsparse.codebooks.routing import block_inputs, covered_by_codebook, site_magnitudes
-    from actsparse.devices import pick_device, use_threads
-    from actsparse.models import load_model
+    from actsparse.opening import open_model_and_windows
     from actsparse.sites import find_sites
     from actsparse.thresholds import load_thresholds
-    from actsparse.windows import load_windows
 
-    use_threads(threads)
-    loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
-    tokens, _ = load_windows(windows)
+    loaded, tokens = open_model_and_windows(model, windows, **opening)
     codebooks, _ = load_codebooks(codebook)
     values = load_thresholds(thresholds)
     sites = find_sites(loaded, projections, "output")
@@ -52,8 +46,7 @@ def train(
 
 
 if "snakemake" in globals():
-    gpus = leased_devices(snakemake.resources.gpu, snakemake.resources.jobs_per_gpu)
-    with log_to(snakemake.log[0]), gpus:
+    with gpu_job(snakemake):
         train(
             snakemake.input.model,
             snakemake.input.windows,
