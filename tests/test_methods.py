@@ -71,14 +71,15 @@ COMBINATIONS = [
 def test_every_combination_runs_and_is_undone(
     model, options, side, scorer, pattern, mitigation, as_published
 ):
-    given = {key: value for key, value in options.items() if not (as_published and key == "parameters")}
+    untrained = as_published and mitigation == "learned_shift"
+    given = {key: value for key, value in options.items() if not (untrained and key == "parameters")}
     projections = ("gate_proj",) if scorer == "cats" else ALL
     scheme = Scheme(
         side,
         projections,
         build(scorer, SCORERS, given, as_published=as_published),
         PATTERNS[pattern],
-        build(mitigation, MITIGATIONS, given, as_published=as_published),
+        build(mitigation, MITIGATIONS, given, as_published=as_published, pattern=PATTERNS[pattern]),
         drops_bias=as_published and side == "input",
     )
     dense = logits(model)
@@ -157,6 +158,17 @@ def check_fast(pattern, x, scores, mask):
     integer = torch.int32 if x.dtype == torch.float32 else torch.int16
     assert torch.equal(pruned.view(integer), torch.where(mask, x, 0).contiguous().view(integer))
     assert (kept, finite) == (int(mask.sum()), True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("pattern", [NOfM(2, 4), NOfM(16, 32), TopK(0.3)])
+def test_16_bits_ranked_by_float32_scores(pattern, dtype):
+    torch.manual_seed(0)
+    x = (torch.randn(70, 96) * 10.0 ** torch.randint(-8, 5, (70, 96))).to(dtype)
+    scores = torch.randn(70, 96)
+    check_fast(pattern, x, scores, pattern.mask(scores, None))
+    x[3, 4] = float("nan")
+    assert not pattern.prune(x, scores)[2]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -242,7 +254,7 @@ def naive_output(word, x, site, options):
         eta = {
             "shift": x.sort(dim=-1).values[..., (x.shape[-1] - 1) // 2].unsqueeze(-1),
             "shift_mean": x.mean(-1, keepdim=True),
-            "shift_static": known["mean"],
+            "shift_static": known["centre"],
             "learned_shift": table["eta"],
         }[word]
         return (pruned(x - eta) + eta) @ weight.T + bias
@@ -284,10 +296,15 @@ def test_mitigations_as_published(model):
     torch.testing.assert_close(variance.restore(kept, x, site), kept * (x.var() / kept.var()).sqrt())
     shift = build("shift", MITIGATIONS, {}, as_published=True)
     torch.testing.assert_close(shift.prepare(x, site), x - x.mean(-1, keepdim=True))
-    learned = build("learned_shift", MITIGATIONS, {}, as_published=True)
-    first = x.reshape(-1, site.width).mean(0)
+    learned = build("learned_shift", MITIGATIONS, {}, as_published=True, pattern=NOfM(2, 4))
+    first = x.mean(-1, keepdim=True)
     torch.testing.assert_close(learned.prepare(x, site), x - first)
-    torch.testing.assert_close(learned.prepare(x * 2, site), x * 2 - first)
+    factor = (x.var() / kept.var()).sqrt()
+    torch.testing.assert_close(learned.restore(kept, x, site), (kept + first) * factor)
+    later = torch.randn(1, 12, site.width)
+    still = torch.cat([first.flatten(), torch.zeros(2)])[:, None]
+    torch.testing.assert_close(learned.prepare(later, site), later - still)
+    torch.testing.assert_close(learned.restore(later, later, site), (later + still) * factor)
     smoothing = build("smoothing", MITIGATIONS, {}, as_published=True)
     s = (x.abs().amax((0, 1)) / site.weight.abs().amax(0)).sqrt()
     torch.testing.assert_close(smoothing.prepare(x, site), x / s)

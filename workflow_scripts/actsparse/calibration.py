@@ -16,9 +16,9 @@ def measure_statistics(
 ) -> PerSite:
     """Run the dense model over `windows` (each int (length)).
 
-    Returns, for the input of each linear layer of the projections, over all tokens and per channel (d):
-    `norm`, the Euclidean norm; `mean`; `maximum`, of magnitudes. Sums are float64, results float32 on the
-    CPU. Memory is three vectors per layer.
+    Returns, for the input of each linear layer of the projections, over all tokens: per channel (d)
+    `norm`, the Euclidean norm; `maximum`, of magnitudes; and `centre` (1), the mean over tokens of a token's
+    median. Sums are float64, results float32 on the CPU. Memory is two vectors per layer.
     """
     sites = find_sites(model, projections, "input", layers)
     sums: dict[str, dict[str, Tensor]] = {}
@@ -31,7 +31,12 @@ def measure_statistics(
             if last.get("x") is not x:  # q, k and v share one input, and so do gate and up
                 rows = x.reshape(-1, x.shape[-1])
                 wide = rows.double()
-                batch = {"norm": wide.square().sum(0), "mean": wide.sum(0), "maximum": rows.abs().amax(0)}
+                medians = rows.median(dim=-1).values
+                batch = {
+                    "norm": wide.square().sum(0),
+                    "maximum": rows.abs().amax(0),
+                    "centre": medians.double().sum(0, keepdim=True),
+                }
                 last.update(x=x, batch=batch, tokens=len(rows))
             _add(sums.setdefault(site.module_name, {}), last["batch"])
             tokens[site.module_name] = tokens.get(site.module_name, 0) + last["tokens"]
@@ -46,8 +51,8 @@ def measure_statistics(
     return {
         name: {
             "norm": row["norm"].sqrt().float().cpu(),
-            "mean": (row["mean"] / tokens[name]).float().cpu(),
             "maximum": row["maximum"].float().cpu(),
+            "centre": (row["centre"] / tokens[name]).float().cpu(),
         }
         for name, row in sums.items()
     }

@@ -9,7 +9,7 @@ OUTPUT_SCORERS = {"magnitude", "cats", "random"}
 SCORERS_OF_SIDE = {"input": ACTIVATION_SCORERS, "weight": WEIGHT_SCORERS, "output": OUTPUT_SCORERS}
 
 # Those that are as published take what they need from the batch that they prune.
-FROM_THE_BATCH_AS_PUBLISHED = {"clact", "smoothing"} | TRAINED_MITIGATIONS
+FROM_THE_BATCH_AS_PUBLISHED = {"clact", "smoothing", "learned_shift"}
 
 # Pruning relative to a centre: what magnitude, and scores built on it, mean of x they would not of x - eta.
 SHIFTS = {"shift", "shift_mean", "shift_static", "learned_shift"}
@@ -58,4 +58,5 @@ def needs_parameters(scorer: str, mitigation: str, as_published: bool) -> str | 
     """Return what computes an experiment's parameters: "train", "sparsegpt", or None when it has none."""
     if scorer in SCORERS_WITH_PRUNED_WEIGHTS:
         return "sparsegpt"
-    return "train" if mitigation in TRAINED_MITIGATIONS and not as_published else None
+    untrained = as_published and mitigation in FROM_THE_BATCH_AS_PUBLISHED
+    return "train" if mitigation in TRAINED_MITIGATIONS and not untrained else None

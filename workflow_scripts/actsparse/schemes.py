@@ -32,7 +32,7 @@ def build_scheme(
 
     `params` are the experiment's, defaults filled in. The files are those it needs: calibration `statistics`
     and trained `parameters` (or pruned weights) are tables by site. Scorers and mitigations are given those
-    of these and of `as_published`, `seed` and `rank` that they have fields for.
+    of these, of `as_published`, `seed` and `rank`, and of the pattern that they have fields for.
     """
     if method == "dense":
         return None
@@ -48,7 +48,7 @@ def build_scheme(
         mitigation = "stored_weights"
         pattern = resolve(PATTERNS, "full", "pattern")()
     else:
-        pattern = _pattern(method, params, thresholds, codebook, routers)
+        pattern = options["pattern"] = _pattern(method, params, thresholds, codebook, routers)
     return Scheme(
         side=params.get("side", SIDES[method]),
         projections=tuple(params["projections"]),

@@ -126,14 +126,15 @@ def parse_layers(text: str, count: int) -> list[int]:
     return sorted(chosen)
 
 
-def published_count(model: nn.Module) -> int:
-    """Return how many linear layers the artifact of arXiv 2509.22166 would replace when it targets all.
+def published_count(model: nn.Module, projections: Iterable[str] = PUBLISHED_PROJECTIONS) -> int:
+    """Return how many linear layers the artifact of arXiv 2509.22166 counts as replaced for `projections`.
 
-    It goes by names alone, so it also counts the vision tower's q, k and v: 319 for Gemma-3-4B, whose
-    language model has 238.
+    It goes by the last part of a module's name alone, so it also counts the vision tower's q, k and v: 319
+    for Gemma-3-4B, whose language model has 238. It knows neither fused layers nor a choice of layers.
     """
+    wanted = [re.compile(word) for word in projections]
     return sum(
-        isinstance(module, nn.Linear) and name.rpartition(".")[2] in PUBLISHED_PROJECTIONS
+        isinstance(module, nn.Linear) and any(word.fullmatch(name.rpartition(".")[2]) for word in wanted)
         for name, module in model.named_modules()
     )
 

@@ -121,7 +121,7 @@ class _Learner:
         initial = type(scheme.mitigation).initial(site)
         self.values = {what: nn.Parameter(value.to(device)) for what, value in initial.items()}
         table = {site.module_name: self.values}
-        self.mitigation = replace(scheme.mitigation, parameters=table, as_published=False)
+        self.mitigation = replace(scheme.mitigation, parameters=table)
         self.optimiser = torch.optim.AdamW(
             self.values.values(),
             lr=recipe.learning_rate,

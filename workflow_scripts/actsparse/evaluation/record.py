@@ -15,6 +15,7 @@ from actsparse.files import read_json, sha256_of, write_json
 from actsparse.models import load_model
 from actsparse.provenance import git_commit, package_versions
 from actsparse.schemes import build_scheme
+from actsparse.sites import published_count
 from actsparse.sparsify import sparsify
 
 
@@ -63,6 +64,7 @@ def evaluate(
         "realised_sparsity_per_site": applied.realised_sparsity_per_site,
         "sites_not_finite": applied.not_finite,
         "replaced_linear_layers": applied.replaced_linear_layers,
+        "replaced_linear_layers_as_published": published_count(loaded, scheme.projections) if scheme else 0,
         **(scheme.pattern.measured() if hasattr(getattr(scheme, "pattern", None), "measured") else {}),
         "dtype": dtype,
         "device": _device_name(loaded.device),

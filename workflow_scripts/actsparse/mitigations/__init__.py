@@ -16,5 +16,5 @@ MITIGATIONS = {
 
 # Those that need the statistics of calibration inputs (smoothing: unless it is as published).
 MITIGATIONS_WITH_STATISTICS = {"shift_static", "smoothing"}
-# Those with parameters that a job of their own trains (unless they are as published: untrained).
+# Those with parameters that a job of their own trains (learned_shift: unless it is as published, untrained).
 TRAINED_MITIGATIONS = {"learned_shift", "scale_shift", "variance_scale_shift"}

@@ -6,33 +6,54 @@ import torch
 from torch import Tensor
 
 from actsparse.mitigations.none import NoMitigation
+from actsparse.mitigations.variance import variance_factor
 from actsparse.per_site import PerSite, of_site
 from actsparse.sites import Site
+from actsparse.sparsify import Pattern
 
 
 @dataclass
 class LearnedShift(NoMitigation):
     """The layer gets prune(x - eta) + eta, eta (d) trained (`actsparse.training`), from zero on.
 
-    As published, eta is never trained: it keeps the channel means of the first batch that a layer sees.
+    As published in the first revision nothing is trained: the layer gets v * (prune(x - eta) + eta) with the
+    values of the first batch that it sees. eta is the mean of each of its tokens, by place in the batch, and
+    v is sqrt(var(x) / var(prune(x))) over all of it, by magnitude in `pattern`. Where a later batch has more
+    tokens, the artifact fails; here those beyond the first batch's are not shifted.
     """
 
     parameters: PerSite = field(default_factory=dict)
     as_published: bool = False
+    pattern: Pattern | None = None
 
     reads_site = True
+    first: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    factors: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def initial(site: Site) -> dict[str, Tensor]:
         """Return the parameters that training starts from, float32."""
         return {"eta": torch.zeros(site.width)}
 
+    def eta(self, x: Tensor, site: Site) -> Tensor:
+        """Return eta in a shape that `x` (..., d) can be shifted by."""
+        if not self.as_published:
+            return of_site(self.parameters, site, "eta", like=x)
+        tokens = x.shape[:-1].numel()
+        first = self.first.setdefault(site.name, x.float().mean(dim=-1).flatten())[:tokens]
+        missing = first.new_zeros(tokens - len(first))
+        return torch.cat([first, missing]).reshape(*x.shape[:-1], 1).to(x.dtype)
+
     def prepare(self, x: Tensor, site: Site) -> Tensor:
         """Return x - eta."""
-        if self.as_published and site.module_name not in self.parameters:
-            self.parameters[site.module_name] = {"eta": x.reshape(-1, x.shape[-1]).float().mean(dim=0)}
-        return x - of_site(self.parameters, site, "eta", like=x)
+        return x - self.eta(x, site)
 
     def restore(self, kept: Tensor, x: Tensor, site: Site) -> Tensor:
-        """Return kept + eta."""
-        return kept + of_site(self.parameters, site, "eta", like=x)
+        """Return kept + eta, as published times v."""
+        shifted = kept + self.eta(x, site)
+        if not self.as_published:
+            return shifted
+        if site.name not in self.factors:
+            pruned = torch.where(self.pattern.mask(x.abs(), site), x, 0)
+            self.factors[site.name] = variance_factor(x, pruned, dim=None)
+        return (shifted.float() * self.factors[site.name]).to(kept.dtype)

@@ -11,14 +11,14 @@ from actsparse.sites import Site
 
 @dataclass
 class StaticShift(NoMitigation):
-    """The layer gets prune(x - eta) + eta, eta the mean of each input channel over calibration tokens."""
+    """The layer gets prune(x - eta) + eta, eta a number of the site: the mean of tokens' medians."""
 
     statistics: PerSite
 
     def prepare(self, x: Tensor, site: Site) -> Tensor:
         """Return x - eta."""
-        return x - of_site(self.statistics, site, "mean", like=x)
+        return x - of_site(self.statistics, site, "centre", like=x)
 
     def restore(self, kept: Tensor, x: Tensor, site: Site) -> Tensor:
         """Return kept + eta."""
-        return kept + of_site(self.statistics, site, "mean", like=x)
+        return kept + of_site(self.statistics, site, "centre", like=x)

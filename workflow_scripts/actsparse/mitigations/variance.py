@@ -19,10 +19,10 @@ class Variance(NoMitigation):
 
     def restore(self, kept: Tensor, x: Tensor, site: Site) -> Tensor:
         """Return the rescaled `kept`; a token that is constant after pruning stays as it is."""
-        wide, left = x.float(), kept.float()
-        if self.as_published:
-            before, after = wide.var(), left.var()
-        else:
-            before, after = wide.var(dim=-1, keepdim=True), left.var(dim=-1, keepdim=True)
-        factor = (before / after).sqrt().where(after > 0, 1.0)
-        return (left * factor).to(kept.dtype)
+        return (kept.float() * variance_factor(x, kept, None if self.as_published else -1)).to(kept.dtype)
+
+
+def variance_factor(x: Tensor, kept: Tensor, dim: int | None) -> Tensor:
+    """Return sqrt(var(x) / var(kept)) along `dim` (None: of all), float32; 1 where `kept` is constant."""
+    before, after = (part.float().var(dim=dim, keepdim=True) for part in (x, kept))
+    return (before / after).sqrt().where(after > 0, 1.0)

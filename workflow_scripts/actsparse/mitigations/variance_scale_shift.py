@@ -15,4 +15,4 @@ class VarianceScaleShift(ScaleShift):
 
     def restore(self, kept: Tensor, x: Tensor, site: Site) -> Tensor:
         """Return `kept` with the variance of `x`."""
-        return Variance(self.as_published).restore(kept, x, site)
+        return Variance().restore(kept, x, site)

@@ -13,12 +13,15 @@ ELEMENTS_PER_THREAD = 1 << 16
 
 
 def fits(x: Tensor, scores: Tensor | None) -> bool:
-    """Tell whether a kernel can prune `x` by `scores`: on the CPU, 16 or 32 bits, one dtype, no gradients."""
+    """Tell whether a kernel can prune `x` by `scores`: on the CPU, 16 or 32 bits, without gradients.
+
+    Scores are of x's dtype or float32.
+    """
     dtypes = (torch.float32, torch.bfloat16, torch.float16)
     if x.device.type != "cpu" or x.dtype not in dtypes or x.requires_grad:
         return False
     return scores is None or (
-        scores.dtype == x.dtype and scores.shape == x.shape and not scores.requires_grad
+        scores.dtype in (x.dtype, torch.float32) and scores.shape == x.shape and not scores.requires_grad
     )
 
 
@@ -29,6 +32,10 @@ def run(kernel: Callable[..., bool], x: Tensor, scores: Tensor | None, unit: int
     the bits of infinity; it fills `result` and returns whether it met a NaN or an infinity in `x`. Returns
     the pruned tensor and whether all of `x` is finite.
     """
+    if scores is not None and scores.dtype != x.dtype:
+        # Every 16-bit number is a float32, so that widening and narrowing again changes no bit.
+        result, finite = run(kernel, x.float(), scores, unit, *arguments)
+        return result.to(x.dtype), finite
     integer = {4: torch.int32, 2: torch.int16}[x.element_size()]
     result = torch.empty_like(x, memory_format=torch.contiguous_format)
     arrays = [

@@ -21,9 +21,10 @@ LARGEST_GROUP = 64
 def prune_n_of_m(x: Tensor, scores: Tensor | None, n: int, m: int) -> tuple[Tensor, bool]:
     """Return `x` (..., d) with all but the `n` best of each `m` elements zeroed, and whether `x` is finite.
 
-    `scores` are of x's shape and dtype; None stands for abs(x). The caller has asked `kernels.fits`.
+    `scores` are of x's shape; None stands for abs(x). The caller has asked `kernels.fits`.
     """
-    groups = max(1, VECTOR_BYTES // x.element_size() // m)
+    element_size = (x if scores is None else scores).element_size()
+    groups = max(1, VECTOR_BYTES // element_size // m)
     # Lengths of tuples are known when a kernel is compiled, values are not.
     absolute = (0,) if scores is None else ()
     return kernels.run(_kernel, x, scores, m, n, (0,) * m, (0,) * groups, absolute)

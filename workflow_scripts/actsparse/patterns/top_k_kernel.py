@@ -15,7 +15,7 @@ from actsparse.patterns import kernels
 def prune_top_k(x: Tensor, scores: Tensor | None, k: int) -> tuple[Tensor, bool]:
     """Return `x` (..., d) with all but the `k` best elements of each row zeroed, and whether `x` is finite.
 
-    `scores` are of x's shape and dtype; None stands for abs(x). The caller has asked `kernels.fits`.
+    `scores` are of x's shape; None stands for abs(x). The caller has asked `kernels.fits`.
     """
     width = x.shape[-1]
     return kernels.run(_kernel, x, scores, width, width, k, scores is None)
