@@ -21,7 +21,7 @@ archive: install
 	$(BIN)/snakemake --cores $(CORES) archive
 
 test: install
-	$(BIN)/pytest --ignore=tests/slurm
+	$(BIN)/pytest --ignore=tests/slurm --numprocesses=2 --dist=loadfile
 
 # A real SLURM on this machine (needs root and Debian's slurm-wlm and munge).
 test-slurm: install

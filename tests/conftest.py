@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from tiny_study import ROOT, copy_workflow, make_study, run
+
+# Two tests run at a time; threads of torch that wait for each other by spinning would take the other's core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Machines that run tests are busy; a slow example is no failure.
 settings.register_profile("actsparse", deadline=None)
@@ -25,12 +29,9 @@ def finished_study(tmp_path_factory) -> tuple[Path, Path]:
 
 def fetched(path: str) -> Path:
     """A resource of the default study, fetched by the workflow unless it lies there."""
-    subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores=2", "--quiet=all", "--", path],
-        cwd=ROOT,
-        check=True,
-        timeout=600,
-    )
+    call = [sys.executable, "-m", "snakemake", "--cores=2", "--quiet=all", "--", path]
+    with FileLock(ROOT / ".pytest_cache/fetched.lock"):  # a folder takes one Snakemake run at a time
+        subprocess.run(call, cwd=ROOT, check=True, timeout=600)
     return ROOT / path
 
 
