@@ -32,7 +32,7 @@ rule measure_statistics:
 
 rule train_mitigation:
     input:
-        unpack(statistics_file),
+        unpack(files_to_train),
         model="resources/models/{model}.json",
         windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
     output:
@@ -53,7 +53,7 @@ rule train_mitigation:
     params:
         method=lambda w: STUDY.experiments[w.experiment].method,
         params=lambda w: STUDY.experiments[w.experiment].params,
-        scheme_files=lambda w: list(statistics_file(w)),
+        scheme_files=lambda w: list(files_to_train(w)),
         training=CONFIG["training"],
         loading=loading,
         code=lambda w: digest("train_mitigation.py", *STUDY.experiments[w.experiment].modules),

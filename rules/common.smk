@@ -58,6 +58,7 @@ wildcard_constraints:
     use="calibration|perplexity",
     sparsity=r"[0-9.]+(e-[0-9]+)?",
     counted="(-inputs|-cats)?",
+    searched="(-greedy)?",
     # Not their names one by one: with a thousand, Snakemake spends most of its time on these patterns.
     codebook=r"[^/]+",
     router=r"[^/]+",
@@ -144,6 +145,8 @@ def scheme_files(wildcards):
     needed = {}
     if experiment.thresholds is not None:
         needed["thresholds"] = thresholds_file(model, experiment.thresholds)
+    if experiment.sparsities is not None:
+        needed["sparsities"] = experiment.sparsities
     if experiment.codebook is not None:
         needed["codebook"] = f"{RESULTS}/codebooks/{model}/{experiment.codebook}.safetensors"
     if experiment.router is not None:
@@ -155,9 +158,9 @@ def scheme_files(wildcards):
     return needed
 
 
-def statistics_file(wildcards):
-    """The calibration statistics, for an experiment whose scorer or mitigation needs them."""
-    return {name: path for name, path in scheme_files(wildcards).items() if name == "statistics"}
+def files_to_train(wildcards):
+    """The files that an experiment's scheme is built from while its mitigation is trained, by name."""
+    return {name: path for name, path in scheme_files(wildcards).items() if name != "parameters"}
 
 
 def experiment_params(wildcards):

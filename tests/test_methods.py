@@ -14,6 +14,7 @@ from actsparse.patterns.full import Full
 from actsparse.patterns.n_of_m import NOfM, n_of_m_mask
 from actsparse.patterns.threshold import Threshold
 from actsparse.patterns.top_k import TopK, top_k_mask
+from actsparse.patterns.top_k_table import TopKTable
 from actsparse.registry import resolve
 from actsparse.schemes import _with_options
 from actsparse.scorers import SCORERS
@@ -27,6 +28,7 @@ ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 PATTERNS = {
     "n_of_m": NOfM(2, 4),
     "top_k": TopK(0.5),
+    "top_k_table": TopKTable({word: {f"layer_{i}": 0.5 for i in range(2)} for word in ALL}),
     "threshold": Threshold({word: {f"layer_{i}": 0.3 for i in range(2)} for word in ALL}),
 }
 IDS = token_windows(2, 9)

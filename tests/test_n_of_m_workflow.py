@@ -19,7 +19,13 @@ EXPERIMENTS = {
     "low_rank": {"method": "prune_activations", "pattern": "2:4", "mitigation": "low_rank", "rank": 4},
     "trained": {"method": "prune_activations", "pattern": "2:4", "mitigation": "scale_shift"},
     "weight": {"method": "prune_weights", "pattern": "2:4", "scorer": ["wanda", "sparsegpt"]},
-    "teal": {"preset": "teal", "sparsity": 0.5},
+    "teal": {"preset": "teal", "sparsity": 0.5, "allocation": ["uniform", "greedy"]},
+    "table": {
+        "method": "prune_activations",
+        "pattern": "levels.csv",
+        "mitigation": ["none", "scale_shift"],
+        "projections": ["up_proj"],
+    },
     "cats": {"preset": "cats", "sparsity": 0.5},
     "upper": {"method": "prune_activations", "pattern": "2:4", "layers": "1", "projections": ["down_proj"]},
 }
@@ -28,20 +34,28 @@ EXPERIMENTS = {
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     config = {key: value for key, value in CONFIG.items() if key not in ("zero_shot", "tasks")}
-    config |= {"experiments": EXPERIMENTS, "training": {"validation_sequences": 2}}
-    folder = make_study(tmp_path_factory.mktemp("n_of_m"), config)
-    run(folder)
+    config |= {
+        "experiments": EXPERIMENTS,
+        "training": {"validation_sequences": 2},
+        "allocation": {"step": 0.2},
+    }
+    folder = tmp_path_factory.mktemp("n_of_m")
+    (folder / "levels.csv").write_text("layer,up_proj\n0,0.25\n1,0.75\n")
+    run(make_study(folder, config))
     return folder
 
 
 def test_every_experiment_has_its_row(study):
     with (study / "results/tiny/tables/results.csv").open() as stream:
         rows = {row["experiment"]: row for row in csv.DictReader(stream)}
-    assert len(rows) == 14
+    assert len(rows) == 17
     for name in rows.keys() - {"dense", "upper"}:
-        exact = name not in ("teal", "cats")  # thresholds meet their sparsity on the calibration text only
+        exact = not name.startswith(
+            ("teal", "cats")
+        )  # thresholds meet their sparsity on the calibration text only
         expected = pytest.approx(0.5, abs=1e-3 if exact else 0.05)
         assert float(rows[name]["realised_sparsity"]) == expected, name
+    assert rows["table-none"]["replaced_linear_layers"] == "2"
     assert rows["upper"]["replaced_linear_layers"] == "1"
     assert rows["published"]["perplexity"] != rows["act-clact"]["perplexity"]
     assert len({row["perplexity"] for row in rows.values()}) == len(rows)
@@ -53,10 +67,17 @@ def test_training_reports_each_site(study):
     assert all(site["after"] <= site["before"] for site in report)
 
 
+def test_the_search_raises_one_projection_at_a_time(study):
+    found = json.loads((study / "results/tiny/allocations/llama.json").read_text())
+    assert {layer: [round(step["mean"], 6) for step in steps] for layer, steps in found.items()} == {
+        "layer_0": [0, 0.2, 0.4, 0.6],
+        "layer_1": [0, 0.2, 0.4, 0.6],
+    }
+
+
 def test_only_what_is_needed_is_calibrated(study):
-    assert [
-        path.name for path in (study / "results/tiny/trained_parameters/llama").glob("*.safetensors")
-    ] == ["trained.safetensors"]
+    trained = (study / "results/tiny/trained_parameters/llama").glob("*.safetensors")
+    assert sorted(path.name for path in trained) == ["table-scale_shift.safetensors", "trained.safetensors"]
     assert [path.name for path in (study / "results/tiny/pruned_weights/llama").iterdir()] == [
         "weight-sparsegpt.safetensors"
     ]

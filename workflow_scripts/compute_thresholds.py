@@ -2,16 +2,29 @@
 
 from pathlib import Path
 
+from actsparse.files import read_json
 from actsparse.histograms import load_histograms
 from actsparse.logs import log_to
 from actsparse.thresholds import compute_thresholds, save_thresholds
 
 
-def compute(histograms: Path, sparsity: float, output: Path) -> None:
-    """Write the thresholds of every projection and layer to `output`."""
+def compute(histograms: Path, sparsity: float, allocation: Path | None, output: Path) -> None:
+    """Write the thresholds of every projection and layer to `output`.
+
+    Each site gets the same sparsity, or what an `allocation` (of search_allocation.py) gives it.
+    """
+    if allocation is not None:
+        from actsparse.teal import levels_at
+
+        sparsity = levels_at(read_json(allocation), sparsity)
     save_thresholds(compute_thresholds(load_histograms(histograms), sparsity), output)
 
 
 if "snakemake" in globals():
     with log_to(snakemake.log[0]):
-        compute(snakemake.input.histograms, float(snakemake.wildcards.sparsity), snakemake.output[0])
+        compute(
+            snakemake.input.histograms,
+            float(snakemake.wildcards.sparsity),
+            snakemake.input.get("allocation"),
+            snakemake.output[0],
+        )

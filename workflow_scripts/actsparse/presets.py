@@ -9,17 +9,21 @@ ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 FEED_FORWARD = ["gate_proj", "up_proj", "down_proj"]
 EVERYTHING = ATTENTION + FEED_FORWARD
 
+# The most of a projection's inputs that TEAL's greedy search drops.
+GREEDY_LIMIT = 0.99
 
-def teal(sparsity: float) -> dict[str, Any]:
+
+def teal(sparsity: float, allocation: str = "uniform") -> dict[str, Any]:
     """TEAL, arXiv 2408.14690: inputs of all projections below a threshold of magnitude are zero.
 
-    Thresholds are quantiles of the inputs' magnitudes (uniform); `actsparse.teal` finds those of its
-    block-wise greedy search, in a file of the same layout.
+    Thresholds are quantiles of the inputs' magnitudes, of one sparsity for all (allocation "uniform") or of
+    what its block-wise greedy search gives each projection (allocation "greedy", `actsparse.teal`).
     """
     return {
         "method": "threshold",
         "side": "input",
         "sparsity": sparsity,
+        "allocation": allocation,
         "scorer": "magnitude",
         "projections": EVERYTHING,
     }
@@ -53,7 +57,8 @@ def wina(sparsity: float) -> dict[str, Any]:
 def r_sparse(sparsity: float, rank: int) -> dict[str, Any]:
     """R-Sparse, arXiv 2504.19449: what is pruned goes through a low-rank approximation of the weight.
 
-    The paper searches sparsity and rank per layer; here both are uniform. `realised_sparsity` counts pruned
+    The paper finds sparsity and rank of each layer by an evolutionary search; here both are uniform.
+    `realised_sparsity` counts pruned
     inputs only; the low-rank product reads rank * (in + out) weights more.
     """
     return {

@@ -10,6 +10,7 @@ from actsparse.per_site import load_per_site
 from actsparse.registry import resolve
 from actsparse.scorers import SCORERS, SCORERS_WITH_PRUNED_WEIGHTS
 from actsparse.sparsify import Pattern, Scheme
+from actsparse.sparsity_table import read_sparsity_table
 
 SIDES = {
     "threshold": "output",
@@ -27,6 +28,7 @@ def build_scheme(
     statistics: Path | None = None,
     parameters: Path | None = None,
     routers: Path | None = None,
+    sparsities: Path | None = None,
 ) -> Scheme | None:
     """Return the Scheme of an experiment; None, which leaves the model dense, for method `dense`.
 
@@ -48,7 +50,7 @@ def build_scheme(
         mitigation = "stored_weights"
         pattern = resolve(PATTERNS, "full", "pattern")()
     else:
-        pattern = options["pattern"] = _pattern(method, params, thresholds, codebook, routers)
+        pattern = options["pattern"] = _pattern(method, params, thresholds, codebook, routers, sparsities)
     return Scheme(
         side=params.get("side", SIDES[method]),
         projections=tuple(params["projections"]),
@@ -71,6 +73,7 @@ def _pattern(
     thresholds: Path | None,
     codebook: Path | None,
     routers: Path | None,
+    sparsities: Path | None,
 ) -> Pattern:
     # Imported where used, so that an N:M experiment does not depend on the code of codebooks.
     if method == "threshold":
@@ -88,4 +91,6 @@ def _pattern(
         family = resolve(PATTERNS, "codebook", "pattern")
         return family(load_thresholds(thresholds), codebooks, combine, predicted)
     word, arguments = parse_pattern(params["pattern"])
+    if word == "top_k_table":
+        arguments = (read_sparsity_table(sparsities),)
     return resolve(PATTERNS, word, "pattern")(*arguments)

@@ -1,8 +1,8 @@
-"""TEAL (arXiv 2408.14690): magnitude thresholds on all inputs, and how much of them each matrix gets.
+"""TEAL's block-wise greedy search (arXiv 2408.14690): how much of a layer's sparsity each matrix gets.
 
-Uniform sparsity needs nothing but histograms of the inputs. The block-wise greedy search starts a decoder
-layer dense, and raises again and again the sparsity of the one projection that costs the layer's output
-least, each step by an equal share of the layer's weights, until the layer reaches the target.
+A decoder layer starts dense. Again and again, the sparsity of that projection is raised whose raise costs the
+layer's output least, each time by an equal share of the layer's weights. One search gives the levels of every
+sparsity on its way.
 """
 
 from collections.abc import Callable
@@ -12,77 +12,99 @@ from torch import Tensor, nn
 
 from actsparse.histograms import quantile
 from actsparse.layerwise import Stage, walk_layers
+from actsparse.presets import GREEDY_LIMIT
 from actsparse.sites import Site, find_sites
-from actsparse.thresholds import Thresholds
+
+# {"layer_<i>": [{"mean": 0.0, projection: 0.0, ...}, ...]}, an entry for the start and for each step.
+Allocation = dict[str, list[dict[str, float]]]
 
 
-def greedy_thresholds(
+def search_allocation(
     model: nn.Module,
     windows: Tensor,
     histograms: dict[str, Tensor],
-    sparsity: float,
+    until: float,
     step: float = 0.05,
-    report: Callable[[int], None] = lambda layer: None,
-) -> Thresholds:
-    """Return {projection: {"layer_<i>": threshold}} with mean `sparsity`, weighted by size, in every layer.
+    report: Callable[[str], None] = lambda layer: None,
+) -> Allocation:
+    """Search every layer until the mean sparsity of its projections, weighted by size, is `until` or more.
 
-    `histograms` are those of the inputs of the projections; `windows`, int (n, length), the calibration text;
-    `step` is the part of a layer's weights that one step drops. `report` is told each finished layer.
+    `histograms` are those of the inputs of all projections, `windows`, int (n, length), calibration text;
+    `step` is the part of a layer's weights that one step drops. Every layer reads the dense model's hidden
+    states, and its error is the squared difference of its output. `report` is told each finished layer.
     """
     sites = find_sites(model, histograms, "input")
-    thresholds: Thresholds = {projection: {} for projection in histograms}
+    found: Allocation = {}
     for stage in walk_layers(model, windows):
         here = [site for site in sites if site.layer == stage.index]
-        for site, level in zip(
-            here, _levels(stage, here, len(windows), histograms, sparsity, step), strict=True
-        ):
-            thresholds[site.projection][f"layer_{site.layer}"] = _threshold(histograms, site, level)
-        report(stage.index)
-    return thresholds
+        name = f"layer_{stage.index}"
+        found[name] = _steps(stage, here, len(windows), histograms, until, step)
+        report(name)
+    return found
 
 
-def _levels(
+def levels_at(allocation: Allocation, sparsity: float) -> dict[str, dict[str, float]]:
+    """Return {projection: {"layer_<i>": its sparsity}} at which every layer's mean is `sparsity`.
+
+    Between two steps, the one projection that they differ in is raised by part of a step. Raises ValueError
+    when the search did not go that far.
+    """
+    levels: dict[str, dict[str, float]] = {}
+    for layer, steps in allocation.items():
+        above = next((i for i, step in enumerate(steps) if step["mean"] >= sparsity - 1e-9), None)
+        if above is None:
+            raise ValueError(f"{layer}: the search ended at sparsity {steps[-1]['mean']:.3f}, not {sparsity}")
+        before, after = steps[max(above - 1, 0)], steps[above]
+        gap = after["mean"] - before["mean"]
+        part = min((sparsity - before["mean"]) / gap, 1.0) if gap else 0.0
+        for projection in after.keys() - {"mean"}:
+            level = before[projection] + part * (after[projection] - before[projection])
+            levels.setdefault(projection, {})[layer] = level
+    return levels
+
+
+def _steps(
     stage: Stage,
     sites: list[Site],
     windows: int,
     histograms: dict[str, Tensor],
-    sparsity: float,
+    until: float,
     step: float,
-) -> list[float]:
-    """Return the sparsity of each site of a layer."""
+) -> list[dict[str, float]]:
+    """Return the levels of a layer's projections, and their mean, at the start and after each step."""
     dense = [stage.run(window) for window in range(windows)]
-    sizes = [site.module.weight.numel() for site in sites]
-    whole = sum(sizes)
-    levels = [0.0] * len(sites)
-    limits = [0.0] * len(sites)
-    hooks = [
-        site.module.register_forward_pre_hook(
-            lambda module, args, i=i: (torch.where(args[0].abs().float() >= limits[i], args[0], 0), *args[1:])
-        )
-        for i, site in enumerate(sites)
-    ]
+    sizes = {site.projection: site.module.weight.numel() for site in sites}
+    whole = sum(sizes.values())
+    levels = dict.fromkeys(sizes, 0.0)
+    limits = dict.fromkeys(sizes, 0.0)
+
+    def limit(projection: str, level: float) -> float:
+        return quantile(histograms[projection][stage.index], level)
+
+    def error(projection: str, level: float) -> float:
+        saved, limits[projection] = limits[projection], limit(projection, level)
+        total = sum(float((stage.run(w) - y).float().square().sum()) for w, y in enumerate(dense))
+        limits[projection] = saved
+        return total
+
+    def prune(projection: str):
+        def hook(module, args):
+            return torch.where(args[0].abs().float() >= limits[projection], args[0], 0), *args[1:]
+
+        return hook
+
+    steps = [{"mean": 0.0} | levels]
+    hooks = [site.module.register_forward_pre_hook(prune(site.projection)) for site in sites]
     try:
-        while (
-            missing := sparsity * whole - sum(map(float.__mul__, levels, map(float, sizes)))
-        ) > 1e-6 * whole:
-            best = None
-            for i, site in enumerate(sites):
-                # The last step is only as large as what is missing; no site goes beyond 99 %.
-                level = min(levels[i] + min(step * whole, missing) / sizes[i], 0.99)
-                if level <= levels[i]:
-                    continue
-                saved, limits[i] = limits[i], _threshold(histograms, site, level)
-                error = sum(float((stage.run(w) - y).float().square().sum()) for w, y in enumerate(dense))
-                limits[i] = saved
-                if best is None or error < best[0]:
-                    best = (error, i, level)
-            _, chosen, levels[chosen] = best
-            limits[chosen] = _threshold(histograms, sites[chosen], levels[chosen])
+        while steps[-1]["mean"] < until - 1e-9:
+            raised = {word: min(levels[word] + step * whole / sizes[word], GREEDY_LIMIT) for word in levels}
+            open_to_more = [word for word in levels if levels[word] < GREEDY_LIMIT]
+            chosen = min(open_to_more, key=lambda word: error(word, raised[word]))
+            levels[chosen] = raised[chosen]
+            limits[chosen] = limit(chosen, levels[chosen])
+            mean = sum(levels[word] * sizes[word] for word in levels) / whole
+            steps.append({"mean": mean} | levels)
     finally:
         for hook in hooks:
             hook.remove()
-    return levels
-
-
-def _threshold(histograms: dict[str, Tensor], site: Site, level: float) -> float:
-    return quantile(histograms[site.projection][site.layer], level) if level else 0.0
+    return steps

@@ -10,15 +10,21 @@ from actsparse.histograms import quantile
 Thresholds = dict[str, dict[str, float]]
 
 
-def compute_thresholds(histograms: dict[str, Tensor], sparsity: float) -> Thresholds:
+def compute_thresholds(
+    histograms: dict[str, Tensor], sparsity: float | dict[str, dict[str, float]]
+) -> Thresholds:
     """Return {projection: {"layer_<i>": the `sparsity`-quantile of abs(activation)}}.
 
-    Sparsity 0 gives thresholds of 0, which keep everything.
+    `sparsity` is one for all, or one for each site, in the same layout. Sparsity 0 gives thresholds of 0,
+    which keep everything.
     """
+
+    def threshold(projection: str, layer: str, row: Tensor) -> float:
+        level = sparsity[projection][layer] if isinstance(sparsity, dict) else sparsity
+        return quantile(row, level) if level else 0.0
+
     return {
-        projection: {
-            f"layer_{layer}": quantile(row, sparsity) if sparsity else 0.0 for layer, row in enumerate(table)
-        }
+        projection: {f"layer_{i}": threshold(projection, f"layer_{i}", row) for i, row in enumerate(table)}
         for projection, table in histograms.items()
     }
 

@@ -10,7 +10,7 @@ from actsparse.sites import Site
 
 @dataclass
 class TopKTable:
-    """TopK with sparsity values[projection]["layer_<i>"], the layout of thresholds files."""
+    """TopK with sparsity values[projection]["layer_<i>"] (`actsparse.sparsity_table`)."""
 
     values: dict[str, dict[str, float]]
 

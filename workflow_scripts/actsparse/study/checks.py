@@ -10,9 +10,11 @@ from actsparse.combinations import refusal
 from actsparse.files import read_json
 from actsparse.mitigations import MITIGATIONS
 from actsparse.patterns import parse_pattern
+from actsparse.presets import EVERYTHING, GREEDY_LIMIT
 from actsparse.registry import lookup
 from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, parse_source
 from actsparse.scorers import SCORERS
+from actsparse.sparsity_table import SparsityTable, read_sparsity_table
 from actsparse.study.grid import Experiment
 from actsparse.study.schema import ConfigError
 from actsparse.tables.declared import known_columns
@@ -44,9 +46,11 @@ def check_references(config: dict[str, Any], experiments: dict[str, Experiment],
     shapes = {name: model_shape(name, entry, root) for name, entry in config["models"].items()}
     for experiment in experiments.values():
         _check_experiment(experiment, config)
+        table = _sparsity_table(experiment, root)
         for name, shape in shapes.items():
             if shape:
                 _check_sizes(experiment, config, name, shape)
+                _check_layers_of_table(experiment, table, name, shape)
 
 
 def model_shape(name: str, entry: dict[str, Any], root: Path) -> dict[str, int] | None:
@@ -127,6 +131,7 @@ def _check_experiment(experiment: Experiment, config: dict[str, Any]) -> None:
     if calibrated and "calibration" not in config:
         raise ConfigError(f"calibration: missing (required by {where})")
     _check_training(experiment, config)
+    _check_allocation(experiment)
     for word in params.get("projections", []):
         try:
             re.compile(word)
@@ -165,6 +170,54 @@ def _check_training(experiment: Experiment, config: dict[str, Any]) -> None:
             f"training.validation_sequences: {held_out} is not allowed (must be below the {sequences} "
             f"calibration.sequences, which experiments.{experiment.slug} trains on)"
         )
+
+
+def _check_allocation(experiment: Experiment) -> None:
+    where, params = f"experiments.{experiment.slug}", experiment.params
+    if params.get("allocation") != "greedy":
+        return
+    if params["side"] != "input" or set(params["projections"]) != set(EVERYTHING) or params.get("layers"):
+        raise ConfigError(
+            f"{where}.allocation: greedy shares sparsity among the inputs of all projections of each layer "
+            "(allowed with preset teal)"
+        )
+    if params["sparsity"] > GREEDY_LIMIT:
+        raise ConfigError(
+            f"{where}.sparsity: {params['sparsity']} is not allowed (with allocation greedy at most "
+            f"{GREEDY_LIMIT})"
+        )
+
+
+def _sparsity_table(experiment: Experiment, root: Path) -> SparsityTable | None:
+    """Return the table of sparsities that an experiment prunes by, if it has one."""
+    if experiment.sparsities is None:
+        return None
+    where = f"experiments.{experiment.slug}.pattern"
+    _check_file(where, experiment.sparsities, root)
+    try:
+        table = read_sparsity_table(root / experiment.sparsities)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    # What a fused layer is called depends on the model and on the side; the job checks it.
+    fused = {"qkv_proj", "gate_up_proj"} & table.keys()
+    for word in experiment.params["projections"]:
+        if not fused and not any(re.fullmatch(word, column) for column in table):
+            raise ConfigError(f"{where}: {experiment.sparsities} has no column for {word}")
+    return table
+
+
+def _check_layers_of_table(
+    experiment: Experiment, table: SparsityTable | None, model: str, shape: dict[str, int]
+) -> None:
+    if table is None or experiment.params.get("layers"):
+        return
+    known = next(iter(table.values()))
+    for layer in range(shape["num_hidden_layers"]):
+        if f"layer_{layer}" not in known:
+            raise ConfigError(
+                f"experiments.{experiment.slug}.pattern: {experiment.sparsities} has no line for layer "
+                f"{layer} of {model}"
+            )
 
 
 def _check_groups(experiment: Experiment, model: str, shape: dict[str, int]) -> None:

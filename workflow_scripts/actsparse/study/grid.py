@@ -23,6 +23,7 @@ SLUG_LABELS = {
     "algorithm": "",
     "scope": "",
     "sparsity": "",
+    "allocation": "",
     "threshold": "t",
     "clusters": "k",
     "centroid_sparsity": "s",
@@ -62,7 +63,10 @@ class Experiment:
     def thresholds(self) -> str | None:
         """The name of the thresholds it needs, if any: their sparsity, and what was counted."""
         key = {"threshold": "sparsity", "codebook": "threshold"}.get(self.method)
-        return None if key is None else f"{self.params[key]}{self.counted}"
+        if key is None:
+            return None
+        searched = "-greedy" if self.params.get("allocation") == "greedy" else ""
+        return f"{self.params[key]}{self.counted}{searched}"
 
     @property
     def counted(self) -> str:
@@ -70,6 +74,12 @@ class Experiment:
         if self.params.get("side") == "input":
             return "-inputs"
         return "-cats" if self.scorer == "cats" else ""
+
+    @property
+    def sparsities(self) -> str | None:
+        """The table of sparsities that its pattern is, if it is one."""
+        pattern = self.params.get("pattern")
+        return pattern if pattern and parse_pattern(pattern)[0] == "top_k_table" else None
 
     @property
     def codebook(self) -> str | None:
@@ -124,6 +134,8 @@ class Experiment:
         extra = {"threshold": ["actsparse.thresholds"], "codebook": CODEBOOK_MODULES}.get(self.method, [])
         if self.preparation == "pruned_weights":
             classes += [PATTERNS["full"], MITIGATIONS["stored_weights"]]
+        if self.sparsities:
+            extra = ["actsparse.sparsity_table"]
         return [name.partition(":")[0] for name in classes] + extra
 
 
@@ -161,11 +173,13 @@ def expand(experiments: dict[str, dict], methods: dict[str, dict]) -> dict[str, 
 def _from_preset(where: str, preset: str, **arguments: Any) -> dict[str, Any]:
     if preset not in PRESETS:
         raise ConfigError(f"{where}.preset: {preset!r} is unknown (allowed: {', '.join(PRESETS)})")
-    wanted = list(signature(PRESETS[preset]).parameters)
-    if sorted(arguments) != sorted(wanted):
+    known = signature(PRESETS[preset]).parameters
+    required = [name for name, parameter in known.items() if parameter.default is parameter.empty]
+    if not set(required) <= set(arguments) <= set(known):
+        optional = [f"{name} if wanted" for name in known if name not in required]
         raise ConfigError(
             f"{where}: preset {preset} is given {', '.join(sorted(arguments)) or 'nothing'} "
-            f"(it takes {', '.join(wanted)}, and nothing else)"
+            f"(it takes {', '.join(required + optional)}, and nothing else)"
         )
     return PRESETS[preset](**arguments)
 

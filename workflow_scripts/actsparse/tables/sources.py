@@ -1,5 +1,6 @@
 """The rows that tables choose from: evaluations, codebooks, thresholds. All columns, all digits."""
 
+import math
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from actsparse.files import read_json
+from actsparse.patterns import TABLE_SUFFIX
 from actsparse.tables.records import Results, accuracies, mean_accuracy, number
 
 STDERR = "_stderr"
@@ -98,10 +100,12 @@ def pruning_word(method: str, params: dict[str, Any]) -> str:
 
 
 def target_sparsity(method: str, params: dict[str, Any]) -> float:
-    """Return the sparsity that an experiment asks for; of a codebook, that of its thresholds."""
+    """Return the sparsity that an experiment asks for: of a codebook its thresholds', of a table NaN."""
     if method == "dense":
         return 0.0
     if "pattern" not in params:
         return params["threshold" if method == "codebook" else "sparsity"]
     pattern = str(params["pattern"])
+    if pattern.endswith(TABLE_SUFFIX):
+        return math.nan
     return float(1 - Fraction(pattern.replace(":", "/"))) if ":" in pattern else float(pattern)
