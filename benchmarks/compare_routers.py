@@ -1,136 +1,267 @@
-"""Compare routers with the oracle and with predictors of single neurons: a table of docs/codebooks.md.
+"""Compare routers with the oracle and with predictors of single neurons: the tables of docs/codebooks.md.
 
-    python benchmarks/compare_routers.py [--folder F] [--clusters K] [--every N] [--perplexity]
+    python benchmarks/compare_routers.py [--folder F] [--clusters K] [--perplexity] [--threads N]
 
-Works in the folder of compare_codebooks.py. For gate and up of every N-th layer: a codebook of K weighted
-centroids (20 % sparse) is fitted, routers are trained on 8,192 calibration tokens, and what 4,096 held-out
-tokens keep of their activation is measured. With --perplexity, all layers are routed in the model itself.
+Works in the folder of compare_codebooks.py, which makes what it needs there. For gate and up of every layer:
+a codebook of K weighted centroids (20 % sparse) is fitted, routers and predictors are trained on 8,192
+calibration tokens, and what 4,096 held-out tokens keep of their activation is measured. With --perplexity,
+all layers are predicted in the model itself. Each layer is kept in F/routers_K/, and what is there is not
+made again. Prints two tables as Markdown and, as the last line, one JSON object of perplexities.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
-from actsparse.codebooks.codebook import ones_in_centroid
+from actsparse.codebooks.codebook import Codebook, load_codebooks, ones_in_centroid, save_codebooks
 from actsparse.codebooks.fit import fit_codebook
-from actsparse.codebooks.predictors import equal_cost_rank, low_rank_masks, svd_masks, train_low_rank
-from actsparse.codebooks.router import train_router
-from actsparse.codebooks.routing import block_inputs, covered_by_codebook, site_magnitudes
+from actsparse.codebooks.predictors import (
+    equal_cost_rank,
+    low_rank_masks,
+    svd_factors,
+    svd_masks,
+    train_low_rank,
+)
+from actsparse.codebooks.router import load_routers, save_routers, train_router
+from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer_magnitudes
 from actsparse.devices import use_threads
 from actsparse.evaluation.perplexity import measure_perplexity
-from actsparse.files import write_json
+from actsparse.files import atomic_path, read_json, write_json
 from actsparse.models import load_model
 from actsparse.packing import unpack
 from actsparse.pattern_store import PatternStore
 from actsparse.patterns.codebook import CodebookPattern
+from actsparse.patterns.threshold import Threshold
 from actsparse.schemes import build_scheme
-from actsparse.sites import find_sites
+from actsparse.sites import Site, find_sites
 from actsparse.sparsify import sparsify
-from actsparse.thresholds import load_thresholds
+from actsparse.thresholds import Thresholds, load_thresholds
 from actsparse.windows import load_windows
-from compare_codebooks import MODEL, ROOT, replace
+from compare_codebooks import MODEL, ROOT, prepare, replace
 
 PROJECTIONS = ["gate_proj", "up_proj"]
 SPARSITY, RANK, EPOCHS = 0.2, 32, 10
+ROUTER, LOW_RANK, SVD, SINGLE = "router", "low-rank predictor of neurons", "truncated SVD", "single centroid"
+Masks = Callable[[torch.Tensor], torch.Tensor]
 
 
-def quality(mask: torch.Tensor, magnitudes: torch.Tensor) -> list[float]:
+def fitted(folder: Path, clusters: int) -> dict[str, Codebook]:
+    """Return the codebooks of gate and up, from their file if there is one."""
+    path = folder / "codebooks.safetensors"
+    if not path.exists():
+        store = PatternStore(folder.parent / "train")
+        options = {"clusters": clusters, "centroid_sparsity": SPARSITY, "algorithm": "activation_aware"}
+        fitting = {"scope": "per_layer", "patterns": 30 * 4096, "steps": 10, "seed": 42}
+        save_codebooks(path, {p: fit_codebook(store, p, **options, **fitting) for p in PROJECTIONS}, options)
+    return load_codebooks(path)[0]
+
+
+def hidden_states(folder: Path, model: torch.nn.Module, sites: list[Site]) -> None:
+    """Store what each layer's feed-forward network gets, for the calibration and the held-out tokens."""
+    for split, every in (("train", 2), ("test", 1)):
+        if not (folder / f"{split}_{sites[-1].layer}.safetensors").exists():
+            windows = load_windows(folder.parent / f"{split}.safetensors")[0][::every]
+            for layer, hidden in block_inputs(model, windows, sites).items():
+                with atomic_path(folder / f"{split}_{layer}.safetensors") as temporary:
+                    save_file({"hidden": hidden.contiguous()}, temporary)
+
+
+def measured(mask: torch.Tensor, magnitudes: torch.Tensor) -> dict[str, float]:
     """Return recall, precision and the share of activation kept of masks, bool (n, D)."""
     active = magnitudes > 0
     both = (mask & active).sum()
     kept = torch.where(mask, magnitudes, 0).sum() / magnitudes.sum()
-    return [float(both / active.sum()), float(both / mask.sum()), float(kept)]
-
-
-def compare(folder: Path, clusters: int, every: int, with_perplexity: bool) -> dict:
-    """Return {projection: {predictor: [recall, precision, energy, accuracy, multiply-adds of the FFN]}}."""
-    model = load_model(MODEL, "float32", torch.device("cpu"), False)
-    thresholds = load_thresholds(folder / "thresholds.json")
-    train, test = (load_windows(folder / f"{split}.safetensors")[0] for split in ("train", "test"))
-    sites = find_sites(model, PROJECTIONS, "output")
-    before, after = block_inputs(model, train[::2], sites), block_inputs(model, test, sites)
-    store = PatternStore(folder / "train")
-    options = {"clusters": clusters, "centroid_sparsity": SPARSITY, "algorithm": "activation_aware"}
-    fitting = {"scope": "per_layer", "patterns": 30 * 4096, "steps": 10, "seed": 42}
-    codebooks = {p: fit_codebook(store, p, **options, **fitting) for p in PROJECTIONS}
-    found: dict[str, dict[str, list]] = {p: {} for p in PROJECTIONS}
-    routers = {}
-    for site in sites:
-        if site.layer % every and not with_perplexity:
-            continue
-        codebook, layer = codebooks[site.projection], site.layer
-        hidden, seen = before[layer].clone(), after[layer].clone()
-        magnitudes = site_magnitudes(site, hidden, thresholds)
-        covered = covered_by_codebook(codebook, magnitudes, layer)
-        linear = train_router(hidden, covered, None, "coverage", EPOCHS, 0)
-        routers[f"{site.projection}.layer_{layer}"] = linear
-        if layer % every:
-            continue
-        held_out = site_magnitudes(site, seen, thresholds)
-        right = codebook.choose(held_out, layer)
-        width, d, ones = codebook.width, hidden.shape[1], ones_in_centroid(codebook.width, SPARSITY)
-        rank = equal_cost_rank(linear.parameters, d, width)
-        factors = train_low_rank(hidden, magnitudes > 0, rank, EPOCHS, 0)
-        indices = {
-            "oracle": right,
-            "router": linear.choose(seen),
-            "router, cross-entropy": train_router(hidden, covered, None, "cross_entropy", EPOCHS, 0).choose(
-                seen
-            ),
-            f"router of rank {RANK}": train_router(hidden, covered, RANK, "coverage", EPOCHS, 0).choose(seen),
-        }
-        masks = {name: codebook.masks(index, layer) for name, index in indices.items()}
-        masks["low-rank predictor"] = low_rank_masks(seen, factors, ones)
-        masks["truncated SVD"] = svd_masks(seen, site.weight, rank, ones)
-        masks["single centroid"] = unpack(codebook.baseline[layer], width).expand(len(seen), -1)
-        cost = {"oracle": width * d, "single centroid": 0, f"router of rank {RANK}": RANK * (d + clusters)}
-        for name, mask in masks.items():
-            accuracy = float((indices[name] == right).float().mean()) if name in indices else float("nan")
-            row = [*quality(mask, held_out), accuracy, cost.get(name, d * clusters) / (3 * width * d)]
-            found[site.projection].setdefault(name, []).append(row)
-        print(
-            site.name,
-            {name: round(rows[-1][2], 4) for name, rows in found[site.projection].items()},
-            flush=True,
-        )
-    table = {
-        p: {name: torch.tensor(rows).mean(0).tolist() for name, rows in by_name.items()}
-        for p, by_name in found.items()
+    return {
+        "recall": float(both / active.sum()),
+        "precision": float(both / mask.sum()),
+        "energy": float(kept),
     }
-    if with_perplexity:
-        scheme = build_scheme("threshold", {"projections": PROJECTIONS}, folder / "thresholds.json", None)
-        for name, chosen in (("oracle", None), ("router", routers)):
-            pattern = CodebookPattern(thresholds, codebooks, routers=chosen)
-            with sparsify(model, replace(scheme, pattern=pattern)):
-                table[f"perplexity, {name}"] = measure_perplexity(model, test)["value"]
-    return table
+
+
+def compare_site(site: Site, codebook: Codebook, tokens: tuple, magnitudes: tuple, stem: Path) -> None:
+    """Train a site's routers and predictors; keep what they do on held-out tokens, and themselves."""
+    (hidden, seen), (before, after) = tokens, magnitudes
+    width, d, layer = codebook.width, hidden.shape[1], site.layer
+    ones, clusters = ones_in_centroid(width, SPARSITY), codebook.clusters
+    covered = covered_by_codebook(codebook, before, layer)
+    variants = {
+        ROUTER: (None, "coverage"),
+        "router, cross-entropy": (None, "cross_entropy"),
+        f"router of rank {RANK}": (RANK, "coverage"),
+    }
+    routers = {name: train_router(hidden, covered, *how, EPOCHS, 0) for name, how in variants.items()}
+    rank = equal_cost_rank(d * clusters, d, width)
+    low_rank, svd = train_low_rank(hidden, before > 0, rank, EPOCHS, 0), svd_factors(site.weight, rank)
+    oracle = codebook.choose(after, layer)
+    index = {"oracle": oracle} | {name: router.choose(seen) for name, router in routers.items()}
+    masks = {name: codebook.masks(chosen, layer) for name, chosen in index.items()}
+    masks[LOW_RANK], masks[SVD] = low_rank_masks(seen, low_rank, ones), svd_masks(seen, svd, ones)
+    masks[SINGLE] = unpack(codebook.baseline[layer], width).expand(len(seen), -1)
+    parameters = {name: router.parameters for name, router in routers.items()}
+    parameters |= {LOW_RANK: rank * (d + 1 + width), SVD: rank * (d + width), SINGLE: 0}
+    costs = {name: router.multiply_adds for name, router in routers.items()}
+    rows = {
+        name: measured(mask, after)
+        | {"accuracy": float((index[name] == oracle).float().mean()) if name in index else None}
+        | {"parameters": parameters.get(name), "multiply_adds": costs.get(name, parameters.get(name))}
+        for name, mask in masks.items()
+    }
+    with atomic_path(f"{stem}.safetensors") as temporary:
+        factors = {"low_rank_0": low_rank[0], "low_rank_1": low_rank[1], "svd_0": svd[0], "svd_1": svd[1]}
+        save_file({name: factor.contiguous() for name, factor in factors.items()}, temporary)
+    save_routers(f"{stem}.router", {stem.name: routers[ROUTER]}, {})
+    write_json(f"{stem}.json", {"rows": rows, "projection": width * d})
+
+
+@dataclass
+class Predicted:
+    """Keeps the active neurons that `masks` (by site) predict from the input of the feed-forward network."""
+
+    thresholds: Thresholds
+    masks: dict[str, Masks]
+    inputs: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    reads_site = True
+
+    def check(self, site: Site) -> None:
+        Threshold(self.thresholds).check(site)
+
+    def watch(self, sites: list[Site]) -> Callable[[], None]:
+        def keep(layer: int):
+            return lambda module, args: self.inputs.update({layer: args[0].flatten(0, -2)})
+
+        blocks = {site.layer: site.block for site in sites}
+        handles = [block.register_forward_pre_hook(keep(layer)) for layer, block in blocks.items()]
+        return lambda: [handle.remove() for handle in handles]
+
+    def mask(self, scores: torch.Tensor, site: Site) -> torch.Tensor:
+        rows = scores.reshape(-1, site.width)
+        predicted = self.masks[key(site)](self.inputs[site.layer])
+        return (Threshold(self.thresholds).mask(rows, site) & predicted).reshape(scores.shape)
+
+
+def expanded(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return mask.expand(len(hidden), -1)
+
+
+def key(site: Site) -> str:
+    return f"{site.projection}.layer_{site.layer}"
+
+
+def perplexities(folder: Path, model: torch.nn.Module, sites: list[Site], books: dict[str, Codebook]) -> dict:
+    """Return perplexity and realised sparsity with all layers predicted, by predictor; each is kept."""
+    thresholds = load_thresholds(folder.parent / "thresholds.json")
+    routers = {key(s): load_routers(folder / f"{key(s)}.router")[0][key(s)] for s in sites}
+    factors = {key(s): load_file(folder / f"{key(s)}.safetensors") for s in sites}
+    ones = ones_in_centroid(sites[0].width, SPARSITY)
+
+    def predicted(how: Callable, word: str) -> Predicted:
+        pairs = {name: (some[f"{word}_0"], some[f"{word}_1"]) for name, some in factors.items()}
+        return Predicted(
+            thresholds, {n: lambda x, pair=pair: how(x, pair, ones) for n, pair in pairs.items()}
+        )
+
+    single = {
+        key(s): partial(expanded, mask=unpack(books[s.projection].baseline[s.layer], s.width)) for s in sites
+    }
+    patterns = {
+        "thresholds alone": Threshold(thresholds),
+        "oracle": CodebookPattern(thresholds, books),
+        ROUTER: CodebookPattern(thresholds, books, routers=routers),
+        LOW_RANK: predicted(low_rank_masks, "low_rank"),
+        SVD: predicted(svd_masks, "svd"),
+        SINGLE: Predicted(thresholds, single),
+    }
+    path = folder / "perplexities.json"
+    found = read_json(path) if path.exists() else {}
+    test = load_windows(folder.parent / "test.safetensors")[0]
+    scheme = build_scheme("threshold", {"projections": PROJECTIONS}, folder.parent / "thresholds.json", None)
+    for name, pattern in patterns.items():
+        if name not in found:
+            with sparsify(model, replace(scheme, pattern=pattern)) as applied:
+                value = measure_perplexity(model, test)["value"]
+            found[name] = {"perplexity": value, "sparsity": applied.realised_sparsity}
+            write_json(path, found)
+            print(name, found[name], flush=True)
+    return found
+
+
+def compare(folder: Path, clusters: int, with_perplexity: bool) -> tuple[dict, dict]:
+    """Return {site: {predictor: row}} and the perplexities, {} where none are wanted."""
+    prepare(folder.parent)
+    folder.mkdir(exist_ok=True)
+    model = load_model(MODEL, "float32", torch.device("cpu"), False)
+    thresholds = load_thresholds(folder.parent / "thresholds.json")
+    sites, codebooks = find_sites(model, PROJECTIONS, "output"), fitted(folder, clusters)
+    hidden_states(folder, model, sites)
+    for layer in sorted({site.layer for site in sites}):
+        here = [site for site in sites if site.layer == layer]
+        if all((folder / f"{key(site)}.json").exists() for site in here):
+            continue
+        names = [folder / f"{split}_{layer}.safetensors" for split in ("train", "test")]
+        tokens = tuple(load_file(name)["hidden"] for name in names)
+        before, after = (layer_magnitudes(here, some, thresholds) for some in tokens)
+        for site in here:
+            p = site.projection
+            compare_site(site, codebooks[p], tokens, (before[p], after[p]), folder / key(site))
+            print(key(site), flush=True)
+    rows = {key(site): read_json(folder / f"{key(site)}.json") for site in sites}
+    return rows, perplexities(folder, model, sites, codebooks) if with_perplexity else {}
+
+
+def mean_table(sites: dict[str, dict], perplexity: dict) -> str:
+    """Return the means over layers of what each projection's predictors do, and what they cost."""
+    table = []
+    for p in PROJECTIONS:
+        found = [site for name, site in sites.items() if name.startswith(p)]
+        for name in found[0]["rows"]:
+            rows = [site["rows"][name] for site in found]
+            shares = [site["rows"][name]["energy"] / site["rows"]["oracle"]["energy"] for site in found]
+            means = [
+                "" if rows[0][column] is None else f"{100 * sum(row[column] for row in rows) / len(rows):.1f}"
+                for column in ("accuracy", "recall", "precision", "energy")
+            ]
+            kept = [f"{100 * sum(shares) / len(shares):.1f}", f"{100 * min(shares):.1f}"]
+            costs = ["", "", ""]
+            if (cost := rows[0]["multiply_adds"]) is not None:
+                share = 100 * cost / found[0]["projection"]
+                costs = [f"{rows[0]['parameters']:,}", f"{share:.1f}", f"{share / 3:.1f}"]
+            value = f"{perplexity[name]['perplexity']:.1f}" if name in perplexity else ""
+            table.append([p, name, *means, *kept, *costs, value])
+    headers = ["projection", "predictor", "accuracy", "recall", "precision", "energy", "of the oracle's"]
+    headers += ["least layer", "parameters", "% of projection", "% of FFN", "perplexity"]
+    return tabulate(table, headers, tablefmt="github", disable_numparse=True)
+
+
+def layer_table(sites: dict[str, dict]) -> str:
+    """Return the energy that predictors keep, layer by layer, and the router's share of the oracle's."""
+    table, names = [], list(next(iter(sites.values()))["rows"])
+    for site, found in sites.items():
+        energy = [found["rows"][name]["energy"] for name in names]
+        share = found["rows"][ROUTER]["energy"] / found["rows"]["oracle"]["energy"]
+        table.append([site, *(f"{100 * value:.1f}" for value in (*energy, share))])
+    return tabulate(table, ["site", *names, "router / oracle"], tablefmt="github", disable_numparse=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "results/codebook_comparison")
     parser.add_argument("--clusters", type=int, default=64)
-    parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--perplexity", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     use_threads(arguments.threads)
-    table = compare(arguments.folder, arguments.clusters, arguments.every, arguments.perplexity)
-    write_json(
-        arguments.folder / f"routers_{arguments.clusters}.json",
-        json.loads(json.dumps(table).replace("NaN", "null")),
-    )
-    rows = [
-        [p, name, *(f"{100 * value:.1f}" for value in row)]
-        for p in PROJECTIONS
-        for name, row in table[p].items()
-    ]
-    headers = ["projection", "predictor", "recall", "precision", "energy", "accuracy", "cost, % of the FFN"]
-    print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
-    print(json.dumps({key: value for key, value in table.items() if key.startswith("perplexity")}))
+    own = arguments.folder / f"routers_{arguments.clusters}"
+    sites, perplexity = compare(own, arguments.clusters, arguments.perplexity)
+    print(mean_table(sites, perplexity), layer_table(sites), sep="\n\n")
+    print(json.dumps({name: found["perplexity"] for name, found in perplexity.items()}))

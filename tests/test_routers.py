@@ -3,9 +3,15 @@
 import pytest
 import torch
 from actsparse.codebooks.codebook import Codebook
-from actsparse.codebooks.predictors import equal_cost_rank, low_rank_masks, svd_masks, train_low_rank
+from actsparse.codebooks.predictors import (
+    equal_cost_rank,
+    low_rank_masks,
+    svd_factors,
+    svd_masks,
+    train_low_rank,
+)
 from actsparse.codebooks.router import covered_shares, load_routers, save_routers, train_router
-from actsparse.codebooks.routing import block_inputs, covered_by_codebook, site_magnitudes
+from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer_magnitudes
 from actsparse.mitigations.none import NoMitigation
 from actsparse.packing import pack
 from actsparse.patterns.codebook import CodebookPattern
@@ -51,8 +57,8 @@ def test_predictors_of_single_neurons():
     hidden, weight = torch.randn(1500, 10, generator=generator), torch.randn(40, 10, generator=generator)
     outputs = hidden @ weight.T
     largest = torch.zeros(1500, 40, dtype=torch.bool).scatter_(1, outputs.abs().topk(8).indices, True)
-    assert torch.equal(svd_masks(hidden, weight, 10, 8), largest)
-    assert svd_masks(hidden, weight, 3, 8).sum(1).eq(8).all()
+    assert torch.equal(svd_masks(hidden, svd_factors(weight, 10), 8), largest)
+    assert svd_masks(hidden, svd_factors(weight, 3), 8).sum(1).eq(8).all()
     active = outputs > 0
     found = low_rank_masks(hidden, train_low_rank(hidden, active, 10, 40, 0), 20)
     assert (found & active).sum() / active.sum() > 0.85
@@ -73,8 +79,12 @@ def test_routers_choose_during_evaluation(tmp_path, architecture):
     }
     hidden = block_inputs(model, windows, sites)
     routers = {}
+    magnitudes_of = {
+        layer: layer_magnitudes([site for site in sites if site.layer == layer], hidden[layer], thresholds)
+        for layer in hidden
+    }
     for site in sites:
-        magnitudes = site_magnitudes(site, hidden[site.layer], thresholds)
+        magnitudes = magnitudes_of[site.layer][site.projection]
         covered = covered_by_codebook(codebooks[site.projection], magnitudes, site.layer)
         assert torch.allclose(
             covered[:, 0],

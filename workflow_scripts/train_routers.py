@@ -25,7 +25,7 @@ def train(
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.codebooks.codebook import load_codebooks
     from actsparse.codebooks.router import save_routers, train_router
-    from actsparse.codebooks.routing import block_inputs, covered_by_codebook, site_magnitudes
+    from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer_magnitudes
     from actsparse.opening import open_model_and_windows
     from actsparse.sites import find_sites
     from actsparse.thresholds import load_thresholds
@@ -36,11 +36,11 @@ def train(
     sites = find_sites(loaded, projections, "output")
     hidden = block_inputs(loaded, progress(tokens, "hidden states"), sites)
     routers = {}
-    for site in progress(sites, "routers"):
-        magnitudes = site_magnitudes(site, hidden[site.layer], values)
-        covered = covered_by_codebook(codebooks[site.projection], magnitudes, site.layer)
-        router = train_router(hidden[site.layer], covered, rank, loss, epochs, seed)
-        routers[f"{site.projection}.layer_{site.layer}"] = router
+    for layer, inputs in progress(hidden.items(), "routers"):
+        here = [site for site in sites if site.layer == layer]
+        for projection, magnitudes in layer_magnitudes(here, inputs, values).items():
+            covered = covered_by_codebook(codebooks[projection], magnitudes, layer)
+            routers[f"{projection}.layer_{layer}"] = train_router(inputs, covered, rank, loss, epochs, seed)
     about = {"tokens": tokens.numel(), "loss": loss, "rank": rank, "epochs": epochs}
     save_routers(output, routers, about)
 

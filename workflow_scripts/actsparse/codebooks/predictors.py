@@ -47,11 +47,15 @@ def low_rank_masks(hidden: Tensor, factors: tuple[Tensor, Tensor], ones: int) ->
     return _largest(_with_one(hidden) @ factors[0].T @ factors[1].T, ones)
 
 
-def svd_masks(hidden: Tensor, weight: Tensor, rank: int, ones: int) -> Tensor:
-    """Return the `ones` largest outputs of a projection's weight (D, d) cut to `rank`: bool (n, D)."""
+def svd_factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return the truncated SVD of a projection's weight (D, d): float32 (rank, d) and (D, rank)."""
     u, s, v = torch.linalg.svd(weight.float(), full_matrices=False)
-    outputs = hidden.float() @ v[:rank].T @ (u[:, :rank] * s[:rank]).T
-    return _largest(outputs.abs(), ones)
+    return v[:rank], u[:, :rank] * s[:rank]
+
+
+def svd_masks(hidden: Tensor, factors: tuple[Tensor, Tensor], ones: int) -> Tensor:
+    """Return the `ones` largest outputs of a projection that is cut to its `svd_factors`: bool (n, D)."""
+    return _largest((hidden.float() @ factors[0].T @ factors[1].T).abs(), ones)
 
 
 def _with_one(hidden: Tensor) -> Tensor:

@@ -33,8 +33,13 @@ class Router:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters; without the bias, also the multiply-adds for a token."""
-        return sum(weight.numel() for weight in self.weights) + self.bias.numel()
+        """Number of parameters."""
+        return self.multiply_adds + self.bias.numel()
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for a token."""
+        return sum(weight.numel() for weight in self.weights)
 
     def choose(self, hidden: Tensor) -> Tensor:
         """Return the predicted centroids, int64 (n, G), of inputs (n, d)."""

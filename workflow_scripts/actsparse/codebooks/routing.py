@@ -35,26 +35,24 @@ def block_inputs(model: nn.Module, windows: Iterable[Tensor], sites: Iterable[Si
 
 
 @torch.inference_mode()
-def site_magnitudes(site: Site, hidden: Tensor, thresholds: Thresholds) -> Tensor:
-    """Return abs(output) of a site where it reaches the threshold, else 0: float32 (tokens, D), on the CPU.
+def layer_magnitudes(sites: list[Site], hidden: Tensor, thresholds: Thresholds) -> dict[str, Tensor]:
+    """Return abs(output) of one layer's sites where it reaches the threshold, else 0, by projection.
 
-    `hidden` (tokens, d) are inputs of the site's feed-forward network.
+    `hidden` (tokens, d) are inputs of the layer's feed-forward network. Float32 (tokens, D), on the CPU.
     """
-    found: list[Tensor] = []
+    parts: dict[str, list[Tensor]] = {site.projection: [] for site in sites}
+    with ExitStack() as stack:
+        for site in sites:
 
-    def hook(module, args, output):
-        part = output if site.rows is None else output[..., site.rows]
-        magnitudes = part.abs()
-        kept = torch.where(Threshold(thresholds).mask(magnitudes, site), magnitudes, 0)
-        found.append(kept.float().cpu())
+            def hook(module, args, output, site=site):
+                magnitudes = site.part(output).abs()
+                kept = torch.where(Threshold(thresholds).mask(magnitudes, site), magnitudes, 0)
+                parts[site.projection].append(kept.float().cpu())
 
-    handle = site.module.register_forward_hook(hook)
-    try:
+            stack.callback(site.module.register_forward_hook(hook).remove)
         for some in hidden.split(2**12):
-            site.block(some.to(site.module.weight.device))
-    finally:
-        handle.remove()
-    return torch.cat(found).clone()
+            sites[0].block(some.to(sites[0].module.weight.device))
+    return {projection: torch.cat(some).clone() for projection, some in parts.items()}
 
 
 def covered_by_codebook(codebook: Codebook, magnitudes: Tensor, layer: int) -> Tensor:
