@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from actsparse.codebooks.active import active_patterns, sum_of
 from actsparse.codebooks.assign import assign, assign_plain, centroid_masks
 from actsparse.codebooks.balance import assign_balanced
 from actsparse.codebooks.update import add_to_sums, add_to_sums_plain, top_entries, top_entries_plain
+from actsparse.codebooks.weights import (
+    ASSIGN_BITS,
+    ASSIGN_LIMIT,
+    UPDATE_BITS,
+    UPDATE_LIMIT,
+    assign_weights,
+    update_weights,
+    weights_plain,
+)
 from actsparse.packing import pack, pack_planes, unpack, unpack_planes
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +60,20 @@ def test_bit_planes_are_integer_weights(problem, bits):
         sums = torch.zeros(clusters, width, dtype=torch.int32)
         method(sums, planes, index)
         assert torch.equal(sums.long(), expected)
+
+
+@given(st.integers(1, 9), st.integers(1, 200), st.sampled_from([1, 2]), st.integers(0, 99))
+def test_compiled_weights_equal_plain_ones(rows, width, power, seed):
+    generator = torch.Generator().manual_seed(seed)
+    magnitudes = torch.randn(rows, width, generator=generator).abs() ** 5
+    magnitudes[torch.rand(rows, width, generator=generator) < 0.3] = 0
+    for dtype in (torch.float32, torch.bfloat16):
+        typed = magnitudes.to(dtype)
+        for made, bits, limit in (
+            (assign_weights, ASSIGN_BITS, ASSIGN_LIMIT),
+            (update_weights, UPDATE_BITS, UPDATE_LIMIT),
+        ):
+            assert torch.equal(made(typed, 0.3, power), weights_plain(typed, 0.3, power, bits, limit))
 
 
 @given(st.integers(1, 70), st.integers(0, 99), st.sampled_from([3, 1000, 2**31 - 1]))
@@ -105,3 +129,14 @@ def test_balanced_assignment_is_stable_and_fits(rows, clusters, seed):
         for better in (overlaps[row] > overlap[row]).nonzero().flatten():
             members = overlap[index == better]
             assert len(members) == capacity and members.min() >= overlaps[row, better]
+
+
+@given(st.integers(1, 9), st.integers(1, 200), st.sampled_from([0.0, 0.7]), st.integers(0, 99))
+def test_active_patterns_and_sums_of_some_scores(rows, width, threshold, seed):
+    scores = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)).abs()
+    scores[0, 0] = threshold
+    for typed in (scores, scores.bfloat16(), scores.double()):
+        patterns = active_patterns(typed, threshold)
+        assert torch.equal(patterns, pack(typed.float() >= threshold))
+        expected = torch.where(unpack(patterns, width), typed, 0).double().sum()
+        assert torch.allclose(sum_of(typed, patterns), expected, rtol=1e-5)

@@ -13,6 +13,7 @@ from torch import Tensor
 from actsparse.codebooks.assign import assign, centroid_masks
 from actsparse.codebooks.weights import assign_weights
 from actsparse.files import atomic_path
+from actsparse.packing import pack
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Codebook:
 
         `magnitudes` are floating-point (n, D), zero where a neuron is inactive.
         """
+        if self.needs_no_magnitudes:
+            return self.choose_for(pack(magnitudes > 0), layer)
         scale = 1.0 if self.scales is None else float(self.scales[layer])
         index = []
         for part, centroids in zip(magnitudes.chunk(self.groups, 1), self.of_layer(layer), strict=True):
@@ -67,11 +70,27 @@ class Codebook:
             index.append(assign(weighted, centroids.to(part.device), part.shape[1])[0])
         return torch.stack(index, 1)
 
+    @property
+    def needs_no_magnitudes(self) -> bool:
+        """Whether packed patterns of all D neurons are all that the assignment looks at."""
+        return self.groups == 1 and self.assign_power == 0
+
+    def choose_for(self, patterns: Tensor, layer: int) -> Tensor:
+        """Return what `choose` does, where it `needs_no_magnitudes`, for packed patterns, uint8 (n, B)."""
+        centroids = self.of_layer(layer)[0].to(patterns.device)
+        return assign(patterns, centroids, self.width)[0][:, None]
+
     def masks(self, index: Tensor, layer: int) -> Tensor:
         """Return the masks, bool (n, D), of the centroids that `index`, int64 (n, G), names."""
         width = self.width // self.groups
         parts = zip(index.unbind(1), self.of_layer(layer).to(index.device), strict=True)
         return torch.cat([centroid_masks(some, centroids, width) for some, centroids in parts], 1)
+
+    def packed_masks(self, index: Tensor, layer: int) -> Tensor:
+        """Return what `masks` does, packed, uint8 (n, ceil(D / 8))."""
+        if self.groups == 1:
+            return self.of_layer(layer)[0].to(index.device).index_select(0, index[:, 0])
+        return pack(self.masks(index, layer))
 
 
 def ones_in_centroid(width: int, centroid_sparsity: float) -> int:

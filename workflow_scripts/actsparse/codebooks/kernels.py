@@ -1,4 +1,4 @@
-"""Compiled CPU kernels on packed bits: nearest centroid, member sums, top entries.
+"""Compiled CPU kernels on packed bits: active neurons, weights, nearest centroid, member sums, top entries.
 
 Each gives exactly what the plain torch path beside its caller gives. Patterns and centroids come as rows of
 64-bit words. Kernels release the GIL and work on a range of rows or centroids, so that `in_threads` can run
@@ -39,14 +39,14 @@ def in_threads(work: Callable[[int, int], None], count: int, worthwhile: int) ->
             other.result()
 
 
-def _compiled(signature: str) -> Callable:
+def _compiled(signature: str, fastmath: bool | set[str] = False) -> Callable:
     """Compile for `signature`, from numba's cache on disk where there is a writable place for it."""
 
     def decorate(function: Callable) -> Callable:
         try:
-            return njit(signature, nogil=True, cache=True)(function)
+            return njit(signature, nogil=True, fastmath=fastmath, cache=True)(function)
         except RuntimeError:
-            return njit(signature, nogil=True)(function)
+            return njit(signature, nogil=True, fastmath=fastmath)(function)
 
     return decorate
 
@@ -262,3 +262,118 @@ def top_entries(scores, ones, first, last, packed):
             for bit in range(8):
                 bits |= kept[8 * byte + bit] << bit
             packed[cluster, byte] = bits
+
+
+@intrinsic
+def _bits_of(context, numbers, bit):
+    """Return the word whose bits tell which of the 64 uint8 numbers at an address have a bit in common."""
+
+    def generate(target, builder, signature, arguments):
+        numbers, bit = arguments
+        byte, bytes64 = ir.IntType(8), ir.VectorType(ir.IntType(8), 64)
+        loaded = builder.load(builder.inttoptr(numbers, bytes64.as_pointer()))
+        loaded.align = 8
+        first = builder.insert_element(
+            ir.Constant(bytes64, ir.Undefined), builder.trunc(bit, byte), ir.IntType(32)(0)
+        )
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+        common = builder.and_(loaded, builder.shuffle_vector(first, first, zeros))
+        return builder.bitcast(
+            builder.icmp_unsigned("!=", common, ir.Constant(bytes64, [0] * 64)), ir.IntType(64)
+        )
+
+    return types.int64(numbers, bit), generate
+
+
+@_compiled("void(float32[:, ::1], float32, int64, float32, int64[:, :, ::1])", {"nnan", "nsz"})
+def weigh(magnitudes, scale, power, limit, planes):
+    """Write the bit planes (n, bits, words) of integers in proportion to (magnitudes (n, D) / scale)^power.
+
+    power is 1 or 2. A row's factor makes the larger of `limit` and its largest entry 2^bits - 1.
+    """
+    count, bits, words = planes.shape
+    width = magnitudes.shape[1]
+    relative = np.empty(width, np.float32)
+    numbers = np.zeros(64 * words, np.uint8)
+    for row in range(count):
+        largest = limit
+        for i in range(width):
+            value = magnitudes[row, i] / scale
+            if power == 2:
+                value *= value
+            relative[i] = value
+            largest = max(largest, value)
+        factor = np.float32(1) / largest * np.float32(2**bits - 1)  # rounded as torch rounds it
+        for i in range(width):
+            numbers[i] = np.uint8(np.int32(np.rint(relative[i] * factor)))
+        for plane in range(bits):
+            for w in range(words):
+                planes[row, plane, w] = _bits_of(numbers.ctypes.data + 64 * w, 1 << (bits - 1 - plane))
+
+
+@intrinsic
+def _at_least(context, values, limit):
+    """Return the word whose bits tell which of the 64 float32 at an address reach `limit`."""
+
+    def generate(target, builder, signature, arguments):
+        values, limit = arguments
+        floats64 = ir.VectorType(ir.FloatType(), 64)
+        loaded = builder.load(builder.inttoptr(values, floats64.as_pointer()))
+        loaded.align = 4
+        first = builder.insert_element(ir.Constant(floats64, ir.Undefined), limit, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
+        reached = builder.fcmp_ordered(">=", loaded, builder.shuffle_vector(first, first, zeros))
+        return builder.bitcast(reached, ir.IntType(64))
+
+    return types.int64(values, limit), generate
+
+
+@_compiled("void(float32[:, ::1], float32, int64[:, ::1])")
+def find_active(scores, limit, words):
+    """Set the bits of words (n, ceil(D / 64)) to the entries of scores (n, D) that reach `limit`."""
+    count, width = scores.shape
+    whole, behind = width // 64, width % 64
+    last = np.zeros(64, np.float32)
+    for row in range(count):
+        for w in range(whole):
+            words[row, w] = _at_least(scores.ctypes.data + 4 * (row * width + 64 * w), limit)
+        if behind:
+            for i in range(behind):
+                last[i] = scores[row, 64 * whole + i]
+            words[row, whole] = _at_least(last.ctypes.data, limit) & ((1 << behind) - 1)
+
+
+@intrinsic
+def _add_where(context, totals, values, bits):
+    """Add to the 64 float32 at an address those of the 64 at another address whose bit is set."""
+
+    def generate(target, builder, signature, arguments):
+        totals, values, bits = arguments
+        floats64 = ir.VectorType(ir.FloatType(), 64)
+        address = builder.inttoptr(totals, floats64.as_pointer())
+        old, new = builder.load(address), builder.load(builder.inttoptr(values, floats64.as_pointer()))
+        old.align = new.align = 4
+        chosen = builder.bitcast(bits, ir.VectorType(ir.IntType(1), 64))
+        added = builder.select(chosen, new, ir.Constant(floats64, [0.0] * 64))
+        builder.store(builder.fadd(old, added), address).align = 4
+        return target.get_dummy_value()
+
+    return types.void(totals, values, bits), generate
+
+
+@_compiled("void(float32[:, ::1], int64[:, ::1], float64[::1])")
+def add_where(scores, words, sums):
+    """Set sums[i] to the sum of the entries of scores[i] (D,) whose bit is set in words[i]."""
+    count, width = scores.shape
+    whole, behind = width // 64, width % 64
+    totals, last = np.empty(64, np.float32), np.zeros(64, np.float32)
+    for row in range(count):
+        totals[:] = 0
+        for w in range(whole):
+            values = scores.ctypes.data + 4 * (row * width + 64 * w)
+            _add_where(totals.ctypes.data, values, words[row, w])
+        if behind:
+            for i in range(behind):
+                last[i] = scores[row, 64 * whole + i]
+            _add_where(totals.ctypes.data, last.ctypes.data, words[row, whole])
+        sums[row] = totals.astype(np.float64).sum()

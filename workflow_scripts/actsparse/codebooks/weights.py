@@ -4,9 +4,11 @@ Integers, because their sums are the same in any order, on any number of threads
 popcounts of bit planes are faster than a float product.
 """
 
+import torch
 from torch import Tensor
 
-from actsparse.packing import pack, pack_planes
+from actsparse.codebooks.assign import kernels
+from actsparse.packing import pack, pack_planes, packed_width
 
 # The bits of a weight, and the largest weight over that of a typical magnitude; where a row has a larger one,
 # its weights are all scaled down until that is the largest, so that massive activations stay massive.
@@ -34,9 +36,24 @@ def update_weights(magnitudes: Tensor, scale: float, power: int) -> Tensor:
     return _planes(magnitudes, scale, power, UPDATE_BITS, UPDATE_LIMIT)
 
 
-def _planes(magnitudes: Tensor, scale: float, power: int, bits: int, limit: float) -> Tensor:
-    if power == 0:
-        return pack(magnitudes > 0)
+def weights_plain(magnitudes: Tensor, scale: float, power: int, bits: int, limit: float) -> Tensor:
+    """Do by torch operations what `assign_weights` and `update_weights` do for a power above 0."""
     relative = (magnitudes.float() / scale).pow_(power)
     steps = (2**bits - 1) / relative.amax(1, keepdim=True).clamp_(min=limit)
     return pack_planes(relative.mul_(steps).round_().int(), bits)
+
+
+def _planes(magnitudes: Tensor, scale: float, power: int, bits: int, limit: float) -> Tensor:
+    if power == 0:
+        return pack(magnitudes > 0)
+    if power > 2 or magnitudes.device.type != "cpu" or not (compiled := kernels()):
+        return weights_plain(magnitudes, scale, power, bits, limit)
+    count, width = magnitudes.shape
+    rows = magnitudes.float().contiguous().numpy()
+    planes = torch.empty(count, bits, -(-width // 64), dtype=torch.int64)
+
+    def work(start: int, stop: int) -> None:
+        compiled.weigh(rows[start:stop], scale, power, limit, planes.numpy()[start:stop])
+
+    compiled.in_threads(work, count, max(1, compiled.THREAD_ENTRIES // width))
+    return planes.view(torch.uint8)[..., : packed_width(width)]

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from actsparse.codebooks.active import active_patterns, sum_of
 from actsparse.codebooks.codebook import Codebook
 from actsparse.codebooks.router import Router
-from actsparse.packing import unpack
+from actsparse.packing import count_active, unpack
 from actsparse.patterns.threshold import Threshold
 from actsparse.sites import Site
 from actsparse.thresholds import Thresholds
@@ -64,39 +65,36 @@ class CodebookPattern:
     def mask(self, scores: Tensor, site: Site) -> Tensor:
         """Return the bool mask of `scores` (..., d)."""
         rows = scores.reshape(-1, site.width)
-        active = Threshold(self.thresholds).mask(rows, site)
-        magnitudes = torch.where(active, rows, 0)
+        active = active_patterns(rows, self.thresholds[site.projection][f"layer_{site.layer}"])
         codebook = self.codebooks[site.projection]
-        index = nearest = codebook.choose(magnitudes, site.layer)
+        if codebook.needs_no_magnitudes:
+            nearest = codebook.choose_for(active, site.layer)
+        else:
+            nearest = codebook.choose(torch.where(unpack(active, site.width), rows, 0), site.layer)
+        index = nearest
         if self.routers is not None:
             index = self.routers[_key(site)].choose(self.inputs[site.layer])
-        chosen = codebook.masks(index, site.layer)
+        chosen = codebook.packed_masks(index, site.layer)
         covered = active & chosen
-        self._count(site, active, chosen, covered, magnitudes, index == nearest)
-        return (covered if self.combine == "and" else chosen).reshape(scores.shape)
+        self._count(site, rows, active, chosen, covered, index == nearest)
+        return unpack(covered if self.combine == "and" else chosen, site.width).reshape(scores.shape)
 
     def _count(
-        self,
-        site: Site,
-        active: Tensor,
-        chosen: Tensor,
-        mask: Tensor,
-        magnitudes: Tensor,
-        right: Tensor,
+        self, site: Site, scores: Tensor, active: Tensor, chosen: Tensor, covered: Tensor, right: Tensor
     ) -> None:
         baseline = self.codebooks[site.projection].baseline
-        single = 0 if baseline is None else unpack(baseline[site.layer].to(mask.device), site.width)
+        single = None if baseline is None else active & baseline[site.layer].to(active.device)
         counts = [
-            mask.count_nonzero(),
-            active.count_nonzero(),
-            chosen.count_nonzero(),
-            (active & single).count_nonzero(),
-            torch.where(mask, magnitudes, 0).sum(dtype=torch.float32),
-            magnitudes.sum(dtype=torch.float32),
+            count_active(covered).sum(),
+            count_active(active).sum(),
+            count_active(chosen).sum(),
+            torch.tensor(0) if single is None else count_active(single).sum(),
+            sum_of(scores, covered),
+            sum_of(scores, active),
             right.count_nonzero(),
-            torch.tensor(right.numel(), device=right.device),
+            torch.tensor(right.numel()),
         ]
-        counted = torch.stack([count.double() for count in counts])
+        counted = torch.stack([count.double().to(active.device) for count in counts])
         self.counts[site.projection] = self.counts.get(site.projection, 0) + counted
 
     def measured(self) -> dict[str, dict]:
