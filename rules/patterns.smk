@@ -22,6 +22,7 @@ rule extract_patterns:
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
         projections=FFN,
+        patterns=CONFIG["codebooks"]["patterns"],
         magnitudes=lambda w: stored_magnitudes(w.sparsity),
         loading=loading,
         code=digest("extract_patterns.py"),

@@ -63,6 +63,7 @@ def make_results(folder: Path, model: str = "smol", commit: str = "0" * 40) -> P
                 projection: {
                     "recall": recall - i / 50,
                     "precision": recall / 2,
+                    "energy": recall + 0.02,
                     "baseline_recall": 0.95 - 1.1 * params["centroid_sparsity"] - i / 50,
                 }
                 for i, projection in enumerate(PROJECTIONS)
@@ -108,7 +109,7 @@ def write_counts(store: Path) -> None:
     counts = {p: drawn.binomial(TOKENS, drawn.beta(2, 2, (LAYERS, WIDTH))) for p in PROJECTIONS}
     save_file(counts, store / "active_counts.safetensors")
     manifest = {
-        "tokens": TOKENS,
+        "counted_tokens": TOKENS,
         "widths": dict.fromkeys(PROJECTIONS, WIDTH),
         "active": {"file": "active_counts.safetensors"},
     }

@@ -4,7 +4,7 @@ import pytest
 import torch
 from actsparse.files import read_json
 from actsparse.packing import pack, unpack
-from actsparse.pattern_store import MANIFEST, PatternStore, PatternWriter
+from actsparse.pattern_store import MANIFEST, PatternStore, PatternWriter, evenly_spaced
 from safetensors.torch import load_file, save_file
 
 WIDTHS = {"gate_proj": 21, "down_proj": 16}
@@ -61,6 +61,28 @@ def test_reads_evenly_spaced_tokens(store, patterns, tokens):
     count = min(tokens, 50)
     positions = [i * 50 // count for i in range(count)]
     assert torch.equal(read(store, "gate_proj", tokens=tokens), patterns["gate_proj"][:, positions])
+
+
+@pytest.mark.parametrize("magnitudes", ["uint8", "bfloat16"])
+def test_stores_some_tokens_and_counts_all(tmp_path, patterns, magnitudes):
+    masks = patterns["gate_proj"][0]
+    values = torch.rand(masks.shape, generator=torch.Generator().manual_seed(1)) + 0.1
+    stores = []
+    for name, kept in (("all", None), ("some", evenly_spaced(9, 50))):
+        arguments = {"magnitudes": magnitudes, "kept": kept}
+        with PatternWriter(tmp_path / name, IDENTITY, 1, {"gate_proj": 21}, **arguments) as writer:
+            for some, magnitude in zip(masks.split(4), values.split(4), strict=True):
+                writer.add("gate_proj", 0, some, magnitude)
+        stores.append(PatternStore(tmp_path / name))
+    whole, part = stores
+    assert part.tokens == 9
+    assert read_json(part.folder / MANIFEST)["counted_tokens"] == 50
+    assert torch.equal(part.active_counts()["gate_proj"], whole.active_counts()["gate_proj"])
+    assert torch.equal(part.magnitude_scales("gate_proj"), whole.magnitude_scales("gate_proj"))
+    for method in ("blocks", "magnitude_blocks"):
+        ((stored, _),) = getattr(part, method)("gate_proj")
+        ((spaced, _),) = getattr(whole, method)("gate_proj", tokens=9)
+        assert torch.equal(stored, spaced)
 
 
 def test_memory_is_a_shard_and_a_window(tmp_path):

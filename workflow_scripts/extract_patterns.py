@@ -15,14 +15,18 @@ def extract(
     projections: list[str],
     output: Path,
     *,
+    patterns: int | None = None,
     magnitudes: str | None = None,
     **opening: Any,
 ) -> None:
-    """Write the pattern store of `projections` to the folder `output`, with `magnitudes` if wanted."""
+    """Write the pattern store of `projections` to the folder `output`, with `magnitudes` if wanted.
+
+    At most `patterns` of each projection are stored, over all layers: those that a codebook is fitted on.
+    """
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.extraction import extract_patterns
     from actsparse.opening import open_model_and_windows
-    from actsparse.pattern_store import PatternWriter
+    from actsparse.pattern_store import PatternWriter, evenly_spaced
     from actsparse.sites import find_sites
     from actsparse.thresholds import load_thresholds
 
@@ -37,7 +41,8 @@ def extract(
     sites = find_sites(loaded, values, "output")
     layers = 1 + max(site.layer for site in sites)
     widths = {site.projection: site.width for site in sites}
-    stored = {"magnitudes": magnitudes}
+    kept = None if patterns is None else evenly_spaced(max(1, patterns // layers), tokens.numel())
+    stored = {"magnitudes": magnitudes, "kept": kept}
     with atomic_path(output) as folder, PatternWriter(folder, identity, layers, widths, **stored) as writer:
         extract_patterns(loaded, progress(tokens, "patterns"), values, writer)
 
@@ -50,6 +55,7 @@ if "snakemake" in globals():
             snakemake.input.thresholds,
             snakemake.params.projections,
             output=snakemake.output[0],
+            patterns=snakemake.params.patterns,
             magnitudes=snakemake.params.magnitudes,
             threads=snakemake.threads,
             **snakemake.params.loading,

@@ -17,14 +17,13 @@ def summarise(store: Path, output: Path) -> None:
     need of one.
     """
     manifest = read_json(store / "manifest.json")
+    tokens = manifest["counted_tokens"]
     counts = load_file(store / manifest["active"]["file"])
     projections = {
-        projection: np.quantile(counts[projection] / manifest["tokens"], QUANTILES, axis=1).T.tolist()
+        projection: np.quantile(counts[projection] / tokens, QUANTILES, axis=1).T.tolist()
         for projection in manifest["widths"]
     }
-    write_json(
-        output, {"tokens": manifest["tokens"], "quantiles": list(QUANTILES), "projections": projections}
-    )
+    write_json(output, {"tokens": tokens, "quantiles": list(QUANTILES), "projections": projections})
 
 
 if "snakemake" in globals():

@@ -2,7 +2,8 @@
 
 A folder holds `patterns_00000.safetensors`, ... (keys `{projection}.layer_{i}`, uint8 (tokens, ceil(D / 8))),
 `active_counts.safetensors` (`{projection}`, int64 (layers, D): how many tokens each neuron is active for) and
-`manifest.json`, written last: without it the folder is unfinished.
+`manifest.json`, written last: without it the folder is unfinished. Counts are over all tokens that the model
+saw (`counted_tokens`), of which the patterns may be a part (`tokens`).
 
 With magnitudes there are also `{projection}.layer_{i}.magnitudes` (tokens, D), zero where a neuron is
 inactive, and `{projection}.logs`, float64 (layers), the sums of their logarithms. They are bfloat16, or
@@ -40,6 +41,8 @@ class PatternWriter:
         widths: neurons of each projection.
         shard_bytes: a shard is written as soon as it would hold this much.
         magnitudes: also store the magnitudes of active neurons, as one of MAGNITUDES.
+        kept: store only the patterns of these tokens, by their positions, int64, among those added to a
+            site; all by default.
 
     As a context manager it closes the store unless an exception is raised.
     """
@@ -52,10 +55,11 @@ class PatternWriter:
         widths: dict[str, int],
         shard_bytes: int = SHARD_BYTES,
         magnitudes: str | None = None,
+        kept: Tensor | None = None,
     ) -> None:
         if magnitudes not in (None, *MAGNITUDES):
             raise ValueError(f"magnitudes: {magnitudes!r} is unknown (allowed: {', '.join(MAGNITUDES)})")
-        self.folder, self.magnitudes = Path(folder), magnitudes
+        self.folder, self.magnitudes, self.kept = Path(folder), magnitudes, kept
         self.identity, self.layers, self.widths, self.shard_bytes = identity, layers, widths, shard_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in [self.folder / MANIFEST, *self.folder.glob("*.safetensors")]:
@@ -63,6 +67,7 @@ class PatternWriter:
         self._sites = [(projection, layer) for projection in widths for layer in range(layers)]
         self._buffers: dict[str, Tensor] = {}
         self._rows: dict[str, int] = {}
+        self._seen = dict.fromkeys(self._sites, 0)
         self._tokens = dict.fromkeys(self._sites, 0)
         self._bytes = 0
         self._shards: list[dict[str, Any]] = []
@@ -80,16 +85,18 @@ class PatternWriter:
         if (projection, layer) not in self._tokens or mask.shape[1:] != (self.widths[projection],):
             raise ValueError(f"patterns: no site {projection}.layer_{layer} of shape {tuple(mask.shape)}")
         key = f"{projection}.layer_{layer}"
-        self._append(key, pack(mask))
-        self._tokens[projection, layer] += len(mask)
+        rows = self._rows_to_store((projection, layer), len(mask)).to(mask.device)
+        self._append(key, pack(mask[rows]))
+        self._tokens[projection, layer] += len(rows)
         self._active[projection][layer] += mask.sum(0).cpu()
         if self.magnitudes:
-            kept = torch.where(mask, magnitudes.float(), 0)
-            self._active[f"{projection}.logs"][layer] += kept[kept > 0].log().sum(dtype=torch.float64).cpu()
+            active = torch.where(mask, magnitudes.float(), 0)
+            logs = active[active > 0].log().sum(dtype=torch.float64)
+            self._active[f"{projection}.logs"][layer] += logs.cpu()
             if self.magnitudes == "bfloat16":
-                self._append(f"{key}.magnitudes", kept.bfloat16())
+                self._append(f"{key}.magnitudes", active[rows].bfloat16())
             else:
-                codes, largest = _encode(kept)
+                codes, largest = _encode(active[rows])
                 self._append(f"{key}.magnitudes", codes)
                 self._append(f"{key}.largest", largest)
         if self._bytes >= self.shard_bytes and len(set(self._tokens.values())) == 1:
@@ -101,7 +108,7 @@ class PatternWriter:
         Raises ValueError when there are no tokens, or not the same number at each site.
         """
         counts = set(self._tokens.values())
-        if len(counts) != 1 or counts == {0}:
+        if len(counts) != 1 or counts == {0} or len(set(self._seen.values())) != 1:
             raise ValueError(f"{self.folder}: sites need the same number of tokens, above 0; got {counts}")
         if self._bytes:
             self._write_shard()
@@ -111,6 +118,7 @@ class PatternWriter:
             {
                 "identity": self.identity,
                 "tokens": counts.pop(),
+                "counted_tokens": self._seen[self._sites[0]],
                 "layers": self.layers,
                 "widths": self.widths,
                 "magnitudes": self.magnitudes,
@@ -125,6 +133,14 @@ class PatternWriter:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         if kind is None:
             self.close()
+
+    def _rows_to_store(self, site: tuple[str, int], count: int) -> Tensor:
+        """Return which of the next `count` tokens of a site are stored, int64."""
+        first = self._seen[site]
+        self._seen[site] += count
+        if self.kept is None:
+            return torch.arange(count)
+        return self.kept[(self.kept >= first) & (self.kept < first + count)] - first
 
     def _append(self, key: str, tensor: Tensor) -> None:
         # One buffer a key, used again for every shard: small tensors kept between the large passing ones of
@@ -193,23 +209,26 @@ class PatternStore:
 
     def token_positions(self, tokens: int | None = None) -> Tensor:
         """Return the positions, int64, of `tokens` evenly spaced tokens (all of them if None or too many)."""
-        count = self.tokens if tokens is None else min(tokens, self.tokens)
-        return torch.arange(count) * self.tokens // max(count, 1)
+        return evenly_spaced(self.tokens if tokens is None else tokens, self.tokens)
 
     def blocks(
         self,
         projection: str,
         layers: Iterable[int] | None = None,
-        tokens: int | None = None,
+        tokens: int | Tensor | None = None,
         block_rows: int = 2**16,
+        span: tuple[int, int] | None = None,
     ) -> Iterator[tuple[Tensor, int]]:
         """Stream a projection's patterns, shard by shard, layer by layer.
 
         Args:
             projection: one of `widths`.
             layers: those to read, all by default.
-            tokens: read this many evenly spaced tokens, the same for each layer; all by default.
+            tokens: read this many evenly spaced tokens, or those at these ascending positions, the same for
+                each layer; all by default.
             block_rows: the largest number of patterns in a block.
+            span: of the patterns that this would yield, yield only those from the first of these places on and
+                before the second.
 
         Yields:
             Packed patterns, uint8 (at most block_rows, ceil(D / 8)), and their layer.
@@ -218,7 +237,7 @@ class PatternStore:
             ValueError: when a shard is not the one that was written; the message names it.
         """
         width = packed_width(self.widths[projection])
-        for shard, opened, layer, rows in self._parts(layers, tokens, block_rows):
+        for shard, opened, layer, rows in self._parts(layers, tokens, block_rows, span):
             patterns = opened.get_tensor(f"{projection}.layer_{layer}")
             if patterns.shape != (shard["tokens"], width):
                 raise ValueError(f"{self.folder / shard['file']}: tokens or widths differ from {MANIFEST}")
@@ -229,15 +248,16 @@ class PatternStore:
         self,
         projection: str,
         layers: Iterable[int] | None = None,
-        tokens: int | None = None,
+        tokens: int | Tensor | None = None,
         block_rows: int = 2**14,
+        span: tuple[int, int] | None = None,
     ) -> Iterator[tuple[Tensor, int]]:
         """Stream what belongs to `blocks` of the same arguments: magnitudes, float32 (rows, D), and layer.
 
         Raises ValueError as `blocks` does, and when the store has no magnitudes.
         """
         self._need_magnitudes()
-        for _, opened, layer, rows in self._parts(layers, tokens, block_rows):
+        for _, opened, layer, rows in self._parts(layers, tokens, block_rows, span):
             key = f"{projection}.layer_{layer}"
             stored = opened.get_tensor(f"{key}.magnitudes")
             largest = opened.get_tensor(f"{key}.largest") if self.magnitudes == "uint8" else None
@@ -246,19 +266,31 @@ class PatternStore:
                 yield chosen.float() if largest is None else _decode(chosen, largest[some]), layer
 
     def _parts(
-        self, layers: Iterable[int] | None, tokens: int | None, block_rows: int
+        self,
+        layers: Iterable[int] | None,
+        tokens: int | Tensor | None,
+        block_rows: int,
+        span: tuple[int, int] | None,
     ) -> Iterator[tuple[dict[str, Any], Any, int, tuple[Tensor, ...]]]:
         """Yield, for each shard and layer: the shard, opened, the layer, blocks of its row numbers."""
         wanted = range(self.layers) if layers is None else list(layers)
-        positions = self.token_positions(tokens)
-        first = 0
+        positions = tokens if isinstance(tokens, Tensor) else self.token_positions(tokens)
+        begin, end = span or (0, len(positions) * len(wanted))
+        first = passed = 0
         for shard in self._shards:
             inside = positions[(positions >= first) & (positions < first + shard["tokens"])] - first
             first += shard["tokens"]
-            if len(inside):
+            # Of each layer, the rows that lie in the span; a shard without any is not opened.
+            parts = []
+            for layer in wanted:
+                rows = inside[max(0, begin - passed) : max(0, end - passed)]
+                passed += len(inside)
+                if len(rows):
+                    parts.append((layer, rows))
+            if parts:
                 with safe_open(self._check(shard), "pt") as opened:
-                    for layer in wanted:
-                        yield shard, opened, layer, inside.split(block_rows)
+                    for layer, rows in parts:
+                        yield shard, opened, layer, rows.split(block_rows)
 
     def _need_magnitudes(self) -> None:
         if self.magnitudes is None:
@@ -284,6 +316,12 @@ class PatternStore:
             raise ValueError(f"{path}: changed since it was written (SHA-256 differs)")
         self._checked.add(description["file"])
         return path
+
+
+def evenly_spaced(count: int, total: int) -> Tensor:
+    """Return `count` evenly spaced positions of range(total), int64; all of them when there are no more."""
+    count = min(count, total)
+    return torch.arange(count) * total // max(count, 1)
 
 
 def _encode(magnitudes: Tensor) -> tuple[Tensor, Tensor]:
