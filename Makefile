@@ -9,9 +9,8 @@ BIN := .venv/bin
 
 demo: install
 	$(BIN)/snakemake --cores $(CORES)
-	$(BIN)/python -m rich.markdown --width 160 results/demo/tables/results.md
-	$(BIN)/python -m rich.markdown --width 160 results/demo/tables/codebooks.md
-	@echo "Tables: results/demo/tables/  figures: results/demo/figures/  report: make report"
+	$(BIN)/python workflow_scripts/show_tables.py $(addprefix results/demo/tables/,codebooks.md shapes.md results.md)
+	@echo "Tables: results/demo/tables/  figures: results/demo/figures/  report: make report, then results/demo/report.html"
 
 report: install
 	$(BIN)/snakemake --cores $(CORES)

@@ -2,6 +2,7 @@
 # its own, in its config. A compute node needs neither a GPU nor the libraries that load models.
 
 from actsparse.tables.declared import declared_tables
+from actsparse.tables.protocol import protocol
 
 METHODS = {experiment.method for experiment in STUDY.experiments.values()}
 TASKS = CONFIG.get("zero_shot", {}).get("tasks", [])
@@ -58,6 +59,7 @@ rule collate_tables:
     params:
         tables=DECLARED_TABLES,
         tasks=TASKS,
+        measured=protocol(CONFIG),
         code=digest("collate_tables.py"),
     message:
         "Collating the tables"

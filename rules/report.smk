@@ -96,6 +96,7 @@ rule draw_figures:
         runtime=10,
     params:
         study=STUDY.name,
+        measured=protocol(CONFIG),
         figures=figures_of(MEASURED),
         benchmarks=f"{RESULTS}/benchmarks",
         code=digest("draw_figures.py", *(f"actsparse.figures.{name}" for name in figures_of(MEASURED))),

@@ -1,5 +1,6 @@
 """Figures are drawn from result files alone, the same bytes each time."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -66,11 +67,37 @@ def test_every_experiment_is_ranked_best_at_the_top(data):
 
 def test_recall_has_its_single_centroid_baseline(data):
     recall = axes_of(data, "codebook_size")[1]
-    lines = {tuple(line.get_ydata()) for line in recall.get_lines()}
-    for records in data.results.values():
-        coverage = records["perplexity"].get("coverage", {}).get("gate_proj")
-        if coverage:
-            assert (coverage["baseline_recall"],) * 2 in lines
+    lines = {(tuple(line.get_xdata()), tuple(line.get_ydata())) for line in recall.get_lines()}
+    coverages = [
+        (record["params"], record["coverage"]["gate_proj"])
+        for records in data.results.values()
+        for record in [records["perplexity"]]
+        if "coverage" in record
+    ]
+    for left_out in (0.2, 0.3, 0.4):
+        found = [(p["clusters"], c) for p, c in coverages if p["centroid_sparsity"] == left_out]
+        for key in ("recall", "baseline_recall"):
+            assert tuple(zip(*((clusters, c[key]) for clusters, c in found), strict=True)) in lines
+
+
+def test_codebooks_are_told_apart_by_what_they_differ_in(data):
+    results = dict(data.results)
+    for key, changed in (("per_layer", {"scope": "per_layer"}), ("grouped", {"groups": 8})):
+        record = results["smol", "codebook-k64-s0.2"]["perplexity"]
+        results["smol", key] = {"perplexity": record | {"params": record["params"] | changed}}
+    [legend] = import_module("actsparse.figures.codebook_size").draw(replace(data, results=results)).legends
+    labels = {text.get_text() for text in legend.get_texts()}
+    kinds = ("pooled", "per_layer", "pooled, groups 8")
+    assert {f"centroid sparsity 0.2, {kind}" for kind in kinds} <= labels
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_nothing_is_cut_off_and_no_legend_hides_data(data, name):
+    figure = import_module(f"actsparse.figures.{name}").draw(data)
+    figure.draw_without_rendering()
+    whole = figure.get_tightbbox()
+    assert min(whole.x0, whole.y0) >= 0
+    assert whole.x1 <= figure.get_figwidth() and whole.y1 <= figure.get_figheight()
 
 
 def test_a_perplexity_that_is_not_finite_is_no_point(data):
@@ -96,7 +123,8 @@ def test_a_study_gets_the_figures_it_has_data_for():
 
 
 def test_series_and_looks_differ():
-    nm = {"pattern": "2:4", "scorer": "wina", "mitigation": "shift"}
-    assert series_name("prune_activations", nm) == "pruned activations, wina, shift"
+    nm = {"pattern": "2:4", "scorer": "wina", "mitigation": "shift_mean"}
+    assert series_name("prune_activations", nm) == "pruned activations, wina, shift mean"
+    assert series_name("prune_weights", {"scorer": "magnitude"}) == "pruned weights"
     looks = {tuple(look(i).values()) for i in range(len(COLOURS) * len(MARKERS))}
     assert len(looks) == len(COLOURS) * len(MARKERS)

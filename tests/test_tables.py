@@ -12,15 +12,18 @@ from actsparse.tables.cells import best_values, shown
 from actsparse.tables.choose import choose
 from actsparse.tables.declared import declared_tables
 from actsparse.tables.latex import escape
+from actsparse.tables.protocol import protocol
 from actsparse.tables.records import mean_accuracy, read_results
 from actsparse.tables.render import csv_text
 from actsparse.tables.sources import codebooks, evaluations, pruning_word, target_sparsity
 from collate_tables import collate
+from show_tables import show
 
 DEFAULTS = Path(__file__).parent.parent / "rules/tables.yaml"
 METHODS = {method for method, *_ in made_up_study.experiments().values()}
 
 
+MEASURED = {"evaluations": "On ten windows.", "codebooks": "On ten windows.", "thresholds": ""}
 SOURCES = {"evaluations", "codebooks", "thresholds"}
 
 
@@ -36,7 +39,7 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
-    collate(files["results"], files["thresholds"], declared(), list(made_up_study.TASKS), folder)
+    collate(files["results"], files["thresholds"], declared(), list(made_up_study.TASKS), MEASURED, folder)
     return folder
 
 
@@ -57,7 +60,6 @@ def test_results_have_all_digits_and_the_order_of_the_config(folder):
     assert list(rows[0]) == [
         "model",
         "experiment",
-        "method",
         "perplexity",
         "boolq",
         "piqa",
@@ -73,16 +75,14 @@ def test_codebooks_have_a_row_for_each_projection(folder):
     assert len(rows) == 9 * 3
     assert list(rows[0]) == [
         "model",
-        "projection",
-        "clusters",
-        "centroid_sparsity",
-        "algorithm",
-        "scope",
-        "recall",
-        "precision",
-        "baseline_recall",
-        "perplexity",
         "experiment",
+        "scope",
+        "projection",
+        "recall",
+        "baseline_recall",
+        "precision",
+        "energy",
+        "perplexity",
     ]
 
 
@@ -117,7 +117,7 @@ def test_thresholds_have_a_row_for_each_layer(folder):
 def test_formats_have_the_same_rows(folder):
     for path in folder.glob("*.csv"):
         rows = len(rows_of(path))
-        assert path.with_suffix(".md").read_text().count("\n") == rows + 2
+        assert path.with_suffix(".md").read_text().count("\n| ") == rows + 2
         assert path.with_suffix(".tex").read_text().count(r" \\") == rows + 1
         assert path.with_suffix(".html").read_text().count("<tr><td") == rows
 
@@ -147,7 +147,9 @@ def test_a_table_needs_no_code(files, tmp_path):
             "caption": "100 % mine",
         }
     }
-    collate(files["results"], files["thresholds"], declared(own), list(made_up_study.TASKS), tmp_path)
+    collate(
+        files["results"], files["thresholds"], declared(own), list(made_up_study.TASKS), MEASURED, tmp_path
+    )
     rows = rows_of(tmp_path / "mine.csv")
     assert [row["experiment"] for row in rows] == ["codebook-k1024-s0.2", "codebook-k1024-s0.3"]
     assert "Scheme & K & boolq & piqa" in (tmp_path / "mine.tex").read_text()
@@ -197,7 +199,14 @@ def test_words_and_sparsity_of_an_experiment(method, params, word, sparsity):
 
 def test_numbers_as_shown():
     assert shown(3238375.75, "perplexity") == "3.238e+06"
-    assert shown(9.87654, "perplexity") == "9.877"
+    assert [shown(x, "perplexity") for x in (9.87654, 238.262, 1225.292, 171110.192)] == [
+        "9.877",
+        "238.26",
+        "1,225.3",
+        "171,110",
+    ]
+    assert shown(0.5, "perplexity", size=1225.292) == "0.5"
+    assert shown(8.1238, "published") == "8.1238" and shown(224.0, "published") == "224"
     assert shown(float("nan"), "perplexity") == "–"
     assert shown(64, "clusters") == "64"
     assert escape("a_b 50 % {x}\\") == r"a\_b 50 \% \{x\}\textbackslash{}"
@@ -223,3 +232,53 @@ def test_latex_compiles(folder, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_a_table_in_the_terminal_is_whole_and_narrow(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    show([folder / "results.md"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("\nresults  Every experiment of the study")
+    assert "…" not in printed and "*" not in printed
+    for experiment, (*_, perplexity) in made_up_study.experiments().items():
+        [line] = [line for line in printed.splitlines() if line.startswith(f"{experiment} ")]
+        assert float(line.split()[1].replace(",", "")) == pytest.approx(perplexity, abs=0.05)
+        assert len(line) <= 90
+
+
+def test_what_all_rows_share_is_said_once(folder):
+    caption, _, table = (folder / "results.md").read_text().partition("\n\n")
+    assert caption.endswith("On ten windows. Throughout: model smol.")
+    assert "smol" not in table
+    assert rows_of(folder / "results.csv")[0]["model"] == "smol"
+
+
+def test_the_best_is_the_best_of_its_equals():
+    rows = pd.DataFrame(
+        {
+            "method": ["dense", "act", "act", "act", "act"],
+            "model": "m",
+            "target_sparsity": [0.0, 0.5, 0.5, 0.7, 0.7],
+            "perplexity": [1.0, 3.0, 2.0, 9.0, 9.0],
+            "boolq": [0.9, 0.8, 0.7, float("nan"), 0.6],
+        }
+    )
+    best = best_values(rows[["perplexity", "boolq"]], rows, ["boolq"])
+    assert best.perplexity.tolist() == [False, False, True, False, False]
+    assert best.boolq.tolist() == [False, True, False, False, False]
+
+
+def test_what_was_measured_on_what():
+    use = {"corpus": "wikitext2", "split": "test", "sequence_length": 2048}
+    config = {
+        "calibration": use | {"split": "train", "sequences": 16},
+        "perplexity": use | {"sequences": None},
+        "zero_shot": {"limit": 24, "num_fewshot": 0},
+    }
+    assert protocol(config) == {
+        "evaluations": "Perplexity on all windows of 2,048 tokens of wikitext2 (test). "
+        "Accuracy on the first 24 items of each task, 0-shot.",
+        "codebooks": "Perplexity and coverage on all windows of 2,048 tokens of wikitext2 (test).",
+        "thresholds": "Counted on 16 windows of 2,048 tokens of wikitext2 (train).",
+    }
+    assert set(protocol({}).values()) == {""}

@@ -40,7 +40,6 @@ def test_results_table(finished_study):
     assert list(table[0]) == [
         "model",
         "experiment",
-        "method",
         "perplexity",
         "boolq",
         "piqa",
@@ -92,7 +91,7 @@ def test_nothing_to_do_when_finished(finished_study):
 @pytest.mark.parametrize(
     ("module", "old", "new", "expected"),
     [
-        ("tables/cells.py", "DEFAULT_DECIMALS = 4", "DEFAULT_DECIMALS = 5", REPORTING - {"draw_figures"}),
+        ("tables/cells.py", "DEFAULT_DECIMALS = 3", "DEFAULT_DECIMALS = 5", REPORTING - {"draw_figures"}),
         (
             "patterns/n_of_m.py",
             "from torch import Tensor\n",

@@ -10,9 +10,17 @@ from actsparse.tables.sources import codebooks, evaluations, thresholds
 
 
 def collate(
-    results: list[Path], threshold_files: list[Path], tables: dict[str, dict], tasks: list[str], folder: Path
+    results: list[Path],
+    threshold_files: list[Path],
+    tables: dict[str, dict],
+    tasks: list[str],
+    measured: dict[str, str],
+    folder: Path,
 ) -> None:
-    """Write each of `tables`, {name: declaration}, to `folder` as CSV, Markdown, LaTeX and HTML."""
+    """Write each of `tables`, {name: declaration}, to `folder` as CSV, Markdown, LaTeX and HTML.
+
+    `measured` is what the numbers of each source were measured on, as a sentence for the captions.
+    """
     records = read_results(results)
     sources = {
         "evaluations": evaluations(records),
@@ -21,7 +29,8 @@ def collate(
     }
     for name, declared in tables.items():
         rows = sources[declared["source"]]
-        write_table(choose(rows, declared, tasks), rows, declared, name, tasks, folder)
+        caption = f"{declared['caption']} {measured[declared['source']]}".strip()
+        write_table(choose(rows, declared, tasks), rows, declared | {"caption": caption}, name, tasks, folder)
 
 
 if "snakemake" in globals():
@@ -31,5 +40,6 @@ if "snakemake" in globals():
             snakemake.input.thresholds,
             snakemake.params.tables,
             snakemake.params.tasks,
+            snakemake.params.measured,
             Path(snakemake.output[0]).parent,
         )

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from actsparse.fidelity import compare
+from actsparse.fidelity import VERDICTS, compare
 from actsparse.logs import log_to
 from actsparse.published import read_published
 from actsparse.shapes import shapes
@@ -13,8 +13,9 @@ from actsparse.tables.render import write_table
 from actsparse.tables.sources import evaluations
 
 FIDELITY_CAPTION = (
-    "Published numbers beside the study's. within tolerance, outside: under published/tolerances.yaml; not "
-    "comparable: another model, protocol or text, for the reason given; not published: ours alone."
+    "Published numbers beside the study's: {counts}. Within tolerance and outside are judged by "
+    "published/tolerances.yaml; a number is not comparable where model, protocol or text differ, for the "
+    "reason given, and not published where it is ours alone."
 )
 SHAPES_CAPTION = (
     "Shapes, for a model that no paper has: the order of methods by perplexity beside the published order of "
@@ -33,12 +34,16 @@ def compare_published(results: list[Path], published: Path, config: dict[str, An
     cells = read_published(published)
     tolerances = yaml.safe_load((published / "tolerances.yaml").read_text())
     known = yaml.safe_load((published / "known_differences.yaml").read_text())
+    fidelity = compare(rows, params, config, cells, tolerances, known)
+    # Empty, not missing: most published numbers have no counterpart here.
+    fidelity = fidelity.fillna(dict.fromkeys(("model", "experiment"), ""))
+    counts = ", ".join(f"{(fidelity.verdict == verdict).sum()} {verdict}" for verdict in VERDICTS)
     for name, table, caption in (
-        ("fidelity", compare(rows, params, config, cells, tolerances, known), FIDELITY_CAPTION),
+        ("fidelity", fidelity, FIDELITY_CAPTION.format(counts=counts)),
         ("shapes", shapes(rows, params, cells, known), SHAPES_CAPTION),
     ):
-        declared = {"columns": list(table.columns), "caption": caption}
-        write_table(table, table, declared, name, [], folder)
+        headings = {column: column.replace("_", " ") for column in table.columns}
+        write_table(table, table, {"columns": headings, "caption": caption}, name, [], folder)
 
 
 if "snakemake" in globals():

@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 from actsparse.files import atomic_path, read_json, sha256_of, write_json
 from actsparse.logs import log_to
-from actsparse.tables.cells import best_values, columns
+from actsparse.tables.cells import best_values, columns, common_to_all_rows
 from actsparse.tables.html import html_page
+from actsparse.tables.render import told
 
 CAPTION = "Result files of study {study}. Full checksums, versions and commits are in provenance.json."
 SHOWN_DIGITS = 12
@@ -37,9 +38,9 @@ def describe(results: list[Path], study: str, as_json: Path, as_html: Path) -> N
         }
         for name, about in files.items()
     )
-    page = html_page(
-        columns(rows, best_values(rows, rows, []), {}), CAPTION.format(study=study), "provenance"
-    )
+    common = common_to_all_rows(rows)
+    shown = columns(rows.drop(columns=list(common)), best_values(rows, rows, []), {})
+    page = html_page(shown, " ".join([CAPTION.format(study=study), *told(common, {})]), "provenance")
     with atomic_path(as_html) as temporary:
         temporary.write_text(page)
 

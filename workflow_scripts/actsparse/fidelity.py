@@ -9,12 +9,12 @@ from actsparse.published import Cell
 
 WITHIN, OUTSIDE = "within tolerance", "outside"
 NOT_COMPARABLE, NOT_PUBLISHED = "not comparable", "not published"
+VERDICTS = (WITHIN, OUTSIDE, NOT_COMPARABLE, NOT_PUBLISHED)
 PERPLEXITY, COUNT = "perplexity", "replaced_linear_layers"
 WIKITEXT = "wikitext-2-raw-v1"
 WINDOW = 2048
 COLUMNS = [
-    "model",
-    "experiment",
+    "published_model",
     "row",
     "metric",
     "published",
@@ -22,7 +22,8 @@ COLUMNS = [
     "difference",
     "verdict",
     "reason",
-    "published_model",
+    "model",
+    "experiment",
     "source",
 ]
 
@@ -61,7 +62,7 @@ def compare(
         }
         if row is None:
             known_model = cell.model in hub_names.values()
-            reason = f"{cell.model} is not in this study" if not known_model else "no such experiment here"
+            reason = "no such experiment here" if known_model else "the model is not in this study"
             found.append(base | {"verdict": NOT_COMPARABLE, "reason": reason})
             continue
         matched.add((row.model, row.experiment, cell.metric))

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from actsparse.figures.data import StudyData
 from actsparse.figures.series import by_method, points
-from actsparse.figures.style import log_scale, panels
+from actsparse.figures.style import legend_below, log_scale, panels
 
 
 def draw(data: StudyData) -> Figure:
@@ -25,7 +25,6 @@ def draw(data: StudyData) -> Figure:
         log_scale(axes.xaxis)
         axes.set(title=model, xlabel="perplexity (log scale)")
     row[0].set_ylabel("mean task accuracy (fraction)")
-    handles, labels = row[0].get_legend_handles_labels()
-    figure.set_size_inches(max(figure.get_figwidth(), 4.8), figure.get_figheight() + 0.45)
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    figure.set_figwidth(max(figure.get_figwidth(), 4.8))
+    legend_below(figure, *row)
     return figure

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from actsparse.figures.data import StudyData, projections_of
-from actsparse.figures.style import COLOURS, panels
+from actsparse.figures.style import COLOURS, legend_below, panels
 
 
 def draw(data: StudyData) -> Figure:
@@ -26,8 +26,7 @@ def draw(data: StudyData) -> Figure:
             )
             axes.plot(layers, middle, color=COLOURS[0], marker="o", markersize=3, label="median neuron")
             axes.set(title=f"{model}, sparsity {sparsity}\n{projection}", xlabel="decoder layer", ylim=(0, 1))
-        row[0].set_ylabel("part of tokens it is active for")
-    handles, labels = rows[0][0].get_legend_handles_labels()
-    figure.set_size_inches(0.8 * figure.get_figwidth(), figure.get_figheight() + 0.2)
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        row[0].set_ylabel("active (fraction of tokens)")
+    figure.set_figwidth(0.8 * figure.get_figwidth())
+    legend_below(figure, rows[0][0])
     return figure

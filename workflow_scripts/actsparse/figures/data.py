@@ -1,5 +1,6 @@
 """What figures are drawn from: the files of a study, read without torch."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +62,15 @@ def read_study(
 
 
 def read_jobs(folder: Path) -> pd.DataFrame:
-    """Return rule, job, seconds (wall time) and memory_gb (largest resident set, 2^30 bytes) of each job."""
+    """Return rule, job, seconds (wall time) and memory_gb (largest resident set, 2^30 bytes) of each job.
+
+    The memory of a job that ended before Snakemake read it is NaN.
+    """
     rows = []
     for path in sorted(folder.glob("*/**/*.tsv")):
         rule, *job = path.relative_to(folder).with_suffix("").parts
         measured = pd.read_csv(path, sep="\t", na_values="NA").iloc[0]
-        rows.append((rule, "/".join(job), measured["s"], measured["max_rss"] / 1024))
+        rows.append((rule, "/".join(job), measured["s"], (measured["max_rss"] or math.nan) / 1024))
     return pd.DataFrame(rows, columns=["rule", "job", "seconds", "memory_gb"])
 
 

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from actsparse.figures.data import StudyData
 from actsparse.figures.series import by_method, points
-from actsparse.figures.style import GREY, log_scale, panels
+from actsparse.figures.style import GREY, legend_below, log_scale, panels
 
 INCH_PER_ROW = 0.16
 
@@ -27,7 +27,6 @@ def draw(data: StudyData) -> Figure:
         log_scale(axes.xaxis)
         axes.set(title=model, xlabel="perplexity (log scale)")
         axes.grid(axis="y", visible=False)
-    handles, labels = row[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    figure.set_size_inches(max(figure.get_figwidth() * 1.5, 4.8), 1.1 + INCH_PER_ROW * most)
+    figure.set_size_inches(max(figure.get_figwidth() * 1.5, 4.8), 0.7 + INCH_PER_ROW * most)
+    legend_below(figure, *row)
     return figure

@@ -19,22 +19,28 @@ METHOD_WORDS = {
 }
 
 
+# What is not said of a series, because it is so unless something else is said.
+UNSAID = {"none", "magnitude", "pooled", "coverage", "oracle"}
+
+
 def series_name(method: str, params: dict[str, Any]) -> str:
     """Return the series of an experiment: its method, and what ranks, corrects or clusters."""
-    words = [METHOD_WORDS.get(method, method)]
+    words = [METHOD_WORDS[method]]
     if method == "codebook":
         words.append(f"s = {params['centroid_sparsity']:g}")
-        words += [params[key] for key in ("scope", "algorithm") if params[key] not in ("pooled", "coverage")]
-    words += [params[key] for key in ("scorer", "mitigation") if params.get(key, "none") != "none"]
-    return ", ".join(words)
+        if params.get("groups", 1) > 1:
+            words.append(f"{params['groups']} groups")
+    keys = ("scope", "algorithm", "assignment", "scorer", "mitigation")
+    words += [params[key] for key in keys if params.get(key, "none") not in UNSAID]
+    return ", ".join(words).replace("_", " ")
 
 
 def by_method(found: pd.DataFrame):
     """Yield (label, look, members) of each method among points."""
-    order = list(METHOD_WORDS)
-    for method, members in found.groupby("method"):
-        place = order.index(method) if method in order else len(order)
-        yield METHOD_WORDS.get(method, method), look(place), members
+    for place, (method, label) in enumerate(METHOD_WORDS.items()):
+        members = found[found.method == method]
+        if len(members):
+            yield label, look(place), members
 
 
 POINT_COLUMNS = [

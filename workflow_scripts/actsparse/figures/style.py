@@ -17,6 +17,8 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 GREY = "#666666"
 INCH_PER_PANEL = 3.2
 PANEL_HEIGHT = 2.5
+# Of a legend in its font size, rounded up.
+INCH_PER_LETTER, INCH_PER_HANDLE, INCH_PER_LEGEND_ROW = 0.058, 0.55, 0.16
 
 matplotlib.rcParams.update(
     {
@@ -69,6 +71,20 @@ def log_scale(axis) -> None:
     axis.set_major_locator(ticks)
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
     axis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.9g}"))
+
+
+def legend_below(figure: Figure, *sources: Axes) -> None:
+    """Make room for one legend under the figure, in as many columns as fit; equal labels count once."""
+    found = {
+        label: handle
+        for axes in sources
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    widest = INCH_PER_LETTER * max(map(len, found)) + INCH_PER_HANDLE
+    figure.set_figwidth(max(figure.get_figwidth(), widest))
+    columns = min(len(found), int(figure.get_figwidth() / widest))
+    figure.set_figheight(figure.get_figheight() + INCH_PER_LEGEND_ROW * -(-len(found) // columns))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
 
 
 def save(figure: Figure, svg: str | Path, pdf: str | Path, title: str, source: str) -> None:

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from actsparse.figures.data import StudyData, projections_of
-from actsparse.figures.style import MARKERS, panels, ramp
+from actsparse.figures.style import MARKERS, log_scale, panels, ramp
 
 
 def draw(data: StudyData) -> Figure:
@@ -19,8 +19,9 @@ def draw(data: StudyData) -> Figure:
                 axes.plot(
                     values, color=colours[i], marker=MARKERS[i % len(MARKERS)], markersize=3, label=sparsity
                 )
-            axes.set(title=f"{model}\n{projection}", xlabel="decoder layer", yscale="log")
-        row[0].set_ylabel("threshold on |activation| (log scale)")
+            axes.set(title=f"{model}\n{projection}", xlabel="decoder layer")
+            log_scale(axes.yaxis)
+        row[0].set_ylabel("threshold (log scale)")
         row[-1].legend(title="sparsity")
     figure.set_figwidth(0.8 * figure.get_figwidth())
     return figure

@@ -23,7 +23,7 @@ def draw(data: StudyData) -> Figure:
     row[1].set_xlim(left=0)
     totals = data.jobs.groupby("rule").seconds
     names = [
-        f"{rule}: {len(totals.get_group(rule))} job(s), {totals.sum()[rule] / 60:.1f} min" for rule in rules
+        f"{rule}: {len(totals.get_group(rule))} x, {totals.sum()[rule] / 60:.1f} min in all" for rule in rules
     ]
     row[0].set_yticks(range(len(rules)), names)
     row[0].set_ylim(-0.6, len(rules) - 0.4)

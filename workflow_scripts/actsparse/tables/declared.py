@@ -15,13 +15,29 @@ COLUMNS = {
         *("runtime_min", "peak_memory_mb"),
     },
     "codebooks": {
-        *("model", "experiment", "projection", "recall", "precision", "baseline_recall", "perplexity"),
-        "realised_sparsity",
+        *("model", "experiment", "projection", "recall", "precision", "baseline_recall", "energy"),
+        *("accuracy", "perplexity", "realised_sparsity"),
     },
     "thresholds": {
         *("model", "sparsity", "counted", "layer", "q_proj", "k_proj", "v_proj", "o_proj"),
         *("gate_proj", "up_proj", "down_proj"),
     },
+}
+
+# What a column is called where its name is not a word.
+HEADINGS = {
+    "perplexity_over_dense": "perplexity over dense",
+    "mean_accuracy": "mean accuracy",
+    "target_sparsity": "target sparsity",
+    "realised_sparsity": "realised sparsity",
+    "replaced_linear_layers": "replaced linear layers",
+    "runtime_min": "runtime (min)",
+    "peak_memory_mb": "peak memory (MB)",
+    "baseline_recall": "recall of one centroid",
+    "energy": "energy kept",
+    "accuracy": "router accuracy",
+    "clusters": "K",
+    "centroid_sparsity": "centroid sparsity",
 }
 
 
@@ -58,6 +74,7 @@ def known_columns(source: str, tasks: Iterable[str], params: Iterable[str]) -> s
 
 
 def headings(declared: dict[str, Any]) -> dict[str, str]:
-    """Return {column: heading} of a declaration; columns given as a list are their own headings."""
+    """Return {column: heading} of a declaration; a column that is given none has that of HEADINGS."""
     columns = declared["columns"]
-    return columns if isinstance(columns, dict) else {column: column for column in columns}
+    given = columns if isinstance(columns, dict) else {}
+    return {column: given.get(column, HEADINGS.get(column, column)) for column in columns}

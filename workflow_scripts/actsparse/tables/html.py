@@ -5,6 +5,8 @@ from html import escape
 
 from actsparse.tables.cells import Cell, Column
 
+LONG = 40  # characters; cells of a column that has longer ones are wrapped
+
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -16,12 +18,13 @@ table {{ border-collapse: collapse; border-bottom: 2px solid; }}
 thead {{ border-top: 2px solid; border-bottom: 1px solid; }}
 th, td {{ padding: .2em .7em; text-align: left; vertical-align: bottom; }}
 td {{ white-space: nowrap; }}
+td.long {{ white-space: normal; min-width: 16em; }}
 .number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 th button {{ all: unset; cursor: pointer; font-weight: 600; }}
 th button:focus-visible {{ outline: 2px solid #0072b2; }}
-th button::after {{ content: " \\2195"; color: #999; }}
-th[aria-sort=ascending] button::after {{ content: " \\2191"; color: #111; }}
-th[aria-sort=descending] button::after {{ content: " \\2193"; color: #111; }}
+th button::after {{ content: "\\a0\\2195"; color: #999; }}
+th[aria-sort=ascending] button::after {{ content: "\\a0\\2191"; color: #111; }}
+th[aria-sort=descending] button::after {{ content: "\\a0\\2193"; color: #111; }}
 tbody tr:hover {{ background: #f3f6fa; }}
 small {{ color: #555; }}
 </style>
@@ -58,7 +61,7 @@ heads.forEach((head, index) => head.querySelector("button").addEventListener("cl
 def html_page(shown: list[Column], caption: str, name: str) -> str:
     """Return the page; the best values are bold."""
     headings = "".join(
-        f'<th scope="col"{_side(column)}><button type="button">{escape(column.heading)}</button></th>'
+        f'<th scope="col"{_kind(column)}><button type="button">{escape(column.heading)}</button></th>'
         for column in shown
     )
     rows = (
@@ -68,8 +71,11 @@ def html_page(shown: list[Column], caption: str, name: str) -> str:
     return PAGE.format(name=escape(name), caption=escape(caption), headings=headings, rows="\n".join(rows))
 
 
-def _side(column: Column) -> str:
-    return ' class="number"' if column.numeric else ""
+def _kind(column: Column) -> str:
+    if column.numeric:
+        return ' class="number"'
+    longest = max((len(cell.value) for cell in column.cells), default=0)
+    return ' class="long"' if longest > LONG else ""
 
 
 def _cell(column: Column, cell: Cell) -> str:
@@ -77,4 +83,4 @@ def _cell(column: Column, cell: Cell) -> str:
     value = f"<strong>{escape(cell.value)}</strong>" if cell.best else escape(cell.value)
     stderr = f" <small>± {cell.stderr}</small>" if cell.stderr else ""
     key = "" if missing else escape(str(cell.sort), quote=True)
-    return f'<td{_side(column)} data-sort="{key}">{value}{stderr}</td>'
+    return f'<td{_kind(column)} data-sort="{key}">{value}{stderr}</td>'

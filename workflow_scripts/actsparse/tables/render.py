@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from actsparse.files import atomic_path
-from actsparse.tables.cells import Column, best_values, columns
+from actsparse.tables.cells import Cell, Column, best_values, columns, common_to_all_rows
 from actsparse.tables.declared import headings
 from actsparse.tables.html import html_page
 from actsparse.tables.latex import latex_table
@@ -16,18 +16,27 @@ def write_table(
 ) -> None:
     """Write `<folder>/<name>.csv`, `.md`, `.tex` and `.html`, each atomically.
 
-    `table` was chosen from `rows` as `declared` says.
+    `table` was chosen from `rows` as `declared` says. What all rows have in common is a column of the CSV and
+    stands in the caption of the others.
     """
-    best = best_values(table, rows, tasks)
-    shown = columns(table, best, headings(declared))
+    named = headings(declared)
+    common = common_to_all_rows(table)
+    caption = " ".join([declared["caption"], *told(common, named)])
+    shown = columns(table.drop(columns=list(common)), best_values(table, rows, tasks), named)
     for suffix, text in (
         ("csv", csv_text(table)),
-        ("md", markdown_table(shown)),
-        ("tex", latex_table(shown, declared["caption"], name)),
-        ("html", html_page(shown, declared["caption"], name)),
+        ("md", f"{caption}\n\n{markdown_table(shown)}"),
+        ("tex", latex_table(shown, caption, name)),
+        ("html", html_page(shown, caption, name)),
     ):
         with atomic_path(Path(folder) / f"{name}.{suffix}") as temporary:
             temporary.write_text(text)
+
+
+def told(common: dict[str, str], named: dict[str, str]) -> list[str]:
+    """Return what all rows have in common as a sentence of a caption; none where they have nothing."""
+    words = ", ".join(f"{named.get(name, name)} {value}" for name, value in common.items())
+    return [f"Throughout: {words}."] if common else []
 
 
 def csv_text(table: pd.DataFrame) -> str:
@@ -38,11 +47,8 @@ def csv_text(table: pd.DataFrame) -> str:
 
 
 def markdown_table(shown: list[Column]) -> str:
-    """Return a Markdown table, aligned so that it reads well as plain text too."""
-    texts = [
-        [f"{cell.value} ± {cell.stderr}" if cell.stderr else cell.value for cell in column.cells]
-        for column in shown
-    ]
+    """Return a Markdown table, aligned so that it reads well as plain text too; the best values are bold."""
+    texts = [[_markdown_cell(cell) for cell in column.cells] for column in shown]
     widths = [
         max(map(len, [column.heading, "---", *cells])) for column, cells in zip(shown, texts, strict=True)
     ]
@@ -58,3 +64,8 @@ def markdown_table(shown: list[Column]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    value = f"**{cell.value}**" if cell.best else cell.value
+    return f"{value} ± {cell.stderr}" if cell.stderr else value
