@@ -11,6 +11,7 @@ WITHIN, OUTSIDE = "within tolerance", "outside"
 NOT_COMPARABLE, NOT_PUBLISHED = "not comparable", "not published"
 VERDICTS = (WITHIN, OUTSIDE, NOT_COMPARABLE, NOT_PUBLISHED)
 PERPLEXITY, COUNT = "perplexity", "replaced_linear_layers"
+COUNT_AS_PUBLISHED = "replaced_linear_layers_as_published"
 WIKITEXT = "wikitext-2-raw-v1"
 WINDOW = 2048
 COLUMNS = [
@@ -46,8 +47,8 @@ def compare(
         tolerances: published/tolerances.yaml.
         known: published/known_differences.yaml.
 
-    `difference` is ours minus the published one. `verdict` is within tolerance, outside, not comparable (with
-    the reason) or not published.
+    `difference` is ours minus the published one; replaced layers are counted as published. `verdict` is
+    within tolerance, outside, not comparable (with the reason) or not published.
     """
     found, matched = [], set()
     hub_names = {name: hub_name(entry["source"]) for name, entry in config["models"].items()}
@@ -66,7 +67,7 @@ def compare(
             found.append(base | {"verdict": NOT_COMPARABLE, "reason": reason})
             continue
         matched.add((row.model, row.experiment, cell.metric))
-        ours = row.get(cell.metric, float("nan"))
+        ours = row.get(COUNT_AS_PUBLISHED if cell.metric == COUNT else cell.metric, float("nan"))
         reason = why_not_comparable(cell, config, row.model, params[row.model, row.experiment], known)
         if not reason and pd.isna(ours):
             reason = "not measured here, or not finite"

@@ -21,8 +21,9 @@ def evaluations(results: Results) -> pd.DataFrame:
 
     Columns: model, experiment, method, pruning (see `pruning_word`), every parameter of some method,
     perplexity, perplexity_over_dense, one per task, mean_accuracy, `<metric>_stderr` of these,
-    target_sparsity, realised_sparsity, replaced_linear_layers, runtime_min, peak_memory_mb. Realised sparsity
-    is that of the perplexity run where there is one. A perplexity that is not finite is NaN.
+    target_sparsity, realised_sparsity, replaced_linear_layers and the same as_published, runtime_min,
+    peak_memory_mb. Realised sparsity is that of the perplexity run where there is one. A perplexity that is
+    not finite is NaN.
     """
     rows = []
     for (model, experiment), records in results.items():
@@ -36,6 +37,7 @@ def evaluations(results: Results) -> pd.DataFrame:
             "target_sparsity": target_sparsity(first["method"], first["params"]),
             "realised_sparsity": first["realised_sparsity"],
             "replaced_linear_layers": first["replaced_linear_layers"],
+            "replaced_linear_layers_as_published": first.get("replaced_linear_layers_as_published"),
             "runtime_min": sum(record["seconds"] for record in records.values()) / 60,
             "peak_memory_mb": max(record.get("peak_memory_mb", 0) for record in records.values()),
         }
