@@ -124,7 +124,9 @@ def test_a_study_gets_the_figures_it_has_data_for():
 
 def test_series_and_looks_differ():
     nm = {"pattern": "2:4", "scorer": "wina", "mitigation": "shift_mean"}
-    assert series_name("prune_activations", nm) == "pruned activations, wina, shift mean"
+    assert series_name("prune_activations", nm) == "pruned activations, N:M, wina, shift mean"
+    teal = {"side": "input", "allocation": "greedy", "scorer": "magnitude", "sparsity": 0.5}
+    assert series_name("threshold", teal) == "threshold (inputs), greedy"
     assert series_name("prune_weights", {"scorer": "magnitude"}) == "pruned weights"
     looks = {tuple(look(i).values()) for i in range(len(COLOURS) * len(MARKERS))}
     assert len(looks) == len(COLOURS) * len(MARKERS)

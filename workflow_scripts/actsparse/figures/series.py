@@ -20,17 +20,23 @@ METHOD_WORDS = {
 
 
 # What is not said of a series, because it is so unless something else is said.
-UNSAID = {"none", "magnitude", "pooled", "coverage", "oracle"}
+UNSAID = {"none", "magnitude", "pooled", "coverage", "oracle", "uniform"}
 
 
 def series_name(method: str, params: dict[str, Any]) -> str:
-    """Return the series of an experiment: its method, and what ranks, corrects or clusters."""
-    words = [METHOD_WORDS[method]]
+    """Return the series of an experiment: its method, in which pattern, and what ranks, corrects or clusters.
+
+    N:M patterns of one sparsity are a series of their own, apart from the unstructured ones of all.
+    """
+    inputs = method == "threshold" and params.get("side") == "input"
+    words = ["threshold (inputs)" if inputs else METHOD_WORDS[method]]
+    if ":" in str(params.get("pattern", "")):
+        words.append("N:M")
     if method == "codebook":
         words.append(f"s = {params['centroid_sparsity']:g}")
         if params.get("groups", 1) > 1:
             words.append(f"{params['groups']} groups")
-    keys = ("scope", "algorithm", "assignment", "scorer", "mitigation")
+    keys = ("scope", "algorithm", "assignment", "allocation", "scorer", "mitigation")
     words += [params[key] for key in keys if params.get(key, "none") not in UNSAID]
     return ", ".join(words).replace("_", " ")
 
