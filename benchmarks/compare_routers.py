@@ -95,9 +95,10 @@ def compare_site(site: Site, codebook: Codebook, tokens: tuple, magnitudes: tupl
     ones, clusters = ones_in_centroid(width, SPARSITY), codebook.clusters
     covered = covered_by_codebook(codebook, before, layer)
     variants = {
-        ROUTER: (None, "coverage"),
-        "router, cross-entropy": (None, "cross_entropy"),
-        f"router of rank {RANK}": (RANK, "coverage"),
+        ROUTER: (None, "mixed"),
+        "router, coverage alone": (None, "coverage"),
+        "router, cross-entropy alone": (None, "cross_entropy"),
+        f"router of rank {RANK}": (RANK, "mixed"),
     }
     routers = {name: train_router(hidden, covered, *how, EPOCHS, 0) for name, how in variants.items()}
     rank = equal_cost_rank(d * clusters, d, width)

@@ -32,6 +32,7 @@ rule fit_codebook:
             | {key: CONFIG["codebooks"][key] for key in ("patterns", "steps")}
             | {"seed": CONFIG["seed"], "options": codebook_options(STUDY.codebooks[w.codebook])}
         ),
+        device=CONFIG["device"],
         code=lambda w: digest(
             "fit_codebook.py",
             "actsparse.codebooks.kernels",

@@ -29,7 +29,7 @@ def problem(groups=1, tokens=2000):
     return hidden, 0.9 + 0.05 * (scores / scores.abs().max())
 
 
-@pytest.mark.parametrize("loss", ["coverage", "cross_entropy"])
+@pytest.mark.parametrize("loss", ["mixed", "coverage", "cross_entropy"])
 @pytest.mark.parametrize(("groups", "rank"), [(1, None), (2, None), (1, 5), (2, 9)])
 def test_a_router_learns_what_is_linear(loss, groups, rank, tmp_path):
     hidden, covered = problem(groups)
@@ -48,7 +48,7 @@ def test_a_router_learns_what_is_linear(loss, groups, rank, tmp_path):
 
 
 def test_unknown_loss():
-    with pytest.raises(ValueError, match=r"loss: 'hinge' is unknown \(allowed: coverage, cross_entropy\)"):
+    with pytest.raises(ValueError, match=r"loss: 'hinge' is unknown \(allowed: mixed, coverage, cross_entropy\)"):
         train_router(*problem(), None, "hinge", 1, 0)
 
 

@@ -5,56 +5,64 @@ from typing import Any
 
 from actsparse.files import digest_of
 from actsparse.jobs import gpu_job
+from actsparse.leases import visible_devices
 from actsparse.logs import progress
 
 
 def fit(
     patterns_folder: str | Path,
-    clusters: int,
-    centroid_sparsity: float,
-    algorithm: str,
-    scope: str,
-    patterns: int,
-    steps: int,
-    seed: int,
-    groups: int = 1,
-    options: dict[str, Any] | None = None,
     *,
     output: str | Path,
     threads: int,
+    device: str = "cpu",
+    processes: int = 1,
+    **spec: Any,
 ) -> None:
     """Fit the codebooks of all projections in a pattern store and write them to one file.
 
-    The arguments are those of `actsparse.codebooks.fit.fit_codebook`.
+    `spec` are the arguments of `actsparse.codebooks.fit.fit_codebook`. Where the algorithm allows it,
+    `processes` share the patterns and `threads`, each on a GPU of its own if there are any.
     """
     # Imported here, because torch must not be before the job has its GPU.
+    from actsparse.codebooks import DATA_PARALLEL, LIBRARIES
+    from actsparse.codebooks.parallel import spread
+
+    spec = {"groups": 1, "options": {}} | spec
+    if spec["algorithm"] in LIBRARIES:
+        device = "cpu"
+    if spec["algorithm"] not in DATA_PARALLEL or spec["options"].get("balanced"):
+        processes = 1
+    arguments = patterns_folder, output, max(1, threads // processes), device, spec
+    if processes > 1:
+        spread(processes, fit_share, *arguments)
+    else:
+        fit_share(*arguments)
+
+
+def fit_share(
+    patterns_folder: str | Path, output: str | Path, threads: int, device: str, spec: dict[str, Any]
+) -> None:
+    """Fit with this process's share of the patterns; the first process writes the file."""
     from actsparse.codebooks.codebook import save_codebooks
     from actsparse.codebooks.fit import fit_codebook, fitting_tokens
-    from actsparse.devices import use_threads
+    from actsparse.codebooks.parallel import processes
+    from actsparse.devices import pick_device, use_threads
     from actsparse.pattern_store import PatternStore
 
     use_threads(threads)
     store = PatternStore(patterns_folder)
-    spec = {
-        "clusters": clusters,
-        "centroid_sparsity": centroid_sparsity,
-        "algorithm": algorithm,
-        "scope": scope,
-        "patterns": patterns,
-        "steps": steps,
-        "seed": seed,
-        "groups": groups,
-        "options": options or {},
-    }
+    first = processes()[0] == 0
     codebooks = {}
-    for projection in progress(list(store.widths), "codebooks"):
-        codebooks[projection] = fit_codebook(store, projection, **spec)
-        print(f"{projection}: objective {codebooks[projection].objective}")
+    for projection in progress(list(store.widths), "codebooks") if first else store.widths:
+        codebooks[projection] = fit_codebook(store, projection, **spec, device=pick_device(device))
+        if first:
+            print(f"{projection}: objective {codebooks[projection].objective}")
     fitted = {
-        "fitted_patterns": store.layers * fitting_tokens(store, patterns),
+        "fitted_patterns": store.layers * fitting_tokens(store, spec["patterns"]),
         "patterns_digest": digest_of(store.identity),
     }
-    save_codebooks(output, codebooks, spec | fitted)
+    if first:
+        save_codebooks(output, codebooks, spec | fitted)
 
 
 if "snakemake" in globals():
@@ -63,5 +71,7 @@ if "snakemake" in globals():
             snakemake.input.patterns,
             output=snakemake.output[0],
             threads=snakemake.threads,
+            device=snakemake.params.device,
+            processes=max(1, len(visible_devices())),
             **snakemake.params.spec,
         )

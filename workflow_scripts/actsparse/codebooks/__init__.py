@@ -21,12 +21,20 @@ SCOPES = ("pooled", "per_layer")
 # The keys of an experiment that only some algorithms know.
 OPTIONS = {
     "seeding": ("coverage", "activation_aware", "mini_batch", "binary_kmeans", "penalised"),
+    "seed_sparsity": ("coverage", "activation_aware", "mini_batch", "binary_kmeans", "penalised"),
     "balanced": ("coverage", "activation_aware"),
+    "validation": ("coverage", "activation_aware"),
     "update_power": ("activation_aware",),
     "assign_power": ("activation_aware",),
     "lost_weight": ("penalised",),
+    # Of those whose objective is what the centroids cover.
+    "replace_below": tuple(name for name in ALGORITHMS if name not in ("binary_kmeans", "penalised")),
 }
 NEED_MAGNITUDES = ("activation_aware",)
+# Their steps are sums of integers, which several processes can share; `balanced`, which looks at what comes
+# together, cannot.
+DATA_PARALLEL = ("coverage", "activation_aware", "binary_kmeans", "penalised")
+LIBRARIES = ("kmeans", "mini_batch_kmeans", "faiss")  # they compute on the CPU
 
 
 def algorithm_named(name: str) -> type:

@@ -1,6 +1,7 @@
 """The alternation that coverage codebooks share: assign each pattern, then rebuild each centroid.
 
-Everything is counted in integers, so that neither threads, nor processes, nor blocks change the result.
+Everything is counted in integers, so that neither threads, nor processes, nor blocks change the result. With
+several processes (see `parallel`) each has a stream of its share of the patterns.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.parallel import gathered, start_of_share, summed
 from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
 from actsparse.packing import count_active, unpack
 
@@ -44,7 +46,13 @@ class Stream:
 
 
 def alternate(
-    stream: Stream, width: int, ones: int, steps: int, seeds: Tensor, assignment: Assignment = assign
+    stream: Stream,
+    width: int,
+    ones: int,
+    steps: int,
+    seeds: Tensor,
+    assignment: Assignment = assign,
+    held_out: Stream | None = None,
 ) -> tuple[Tensor, list[int]]:
     """Improve centroids by turns until the objective stays the same, or for `steps` updates.
 
@@ -54,15 +62,23 @@ def alternate(
         ones: active neurons in each centroid.
         seeds: patterns to start from, packed, uint8 (K, ceil(width / 8)).
         assignment: `assign`, or a function like it.
+        held_out: other patterns; the first update that does not raise their objective is undone and the last.
 
     Returns:
         Packed centroids, uint8 (K, ceil(width / 8)), and the objective (shared active neurons, or their
         weight as the assignment sees it) before each update and at the end.
     """
     frequency, totals = neuron_totals(stream, width)
-    centroids = completed(seeds, width, ones, frequency)
+    start, _ = start_of_share(len(totals), totals.device)
+    centroids = before = completed(seeds, width, ones, frequency)
     objective: list[int] = []
+    validated: list[int] = []
     while True:
+        if held_out is not None:
+            validated.append(objective_of(held_out, centroids, width))
+            if len(validated) > 1 and validated[-1] <= validated[-2]:
+                return before, objective
+        before = centroids.clone()
         sums = no_sums(len(centroids), width, centroids.device)
         sizes = torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)
         overlaps = []
@@ -72,18 +88,26 @@ def alternate(
             sizes += index.bincount(minlength=len(centroids))
             overlaps.append(overlap)
         covered = torch.cat(overlaps)
-        objective.append(int(covered.sum()))
+        objective.append(int(summed(covered.sum())))
         if len(objective) > steps or (len(objective) > 1 and objective[-1] == objective[-2]):
             return centroids, objective
-        centroids = top_entries(sums, ones)
-        empty = (sizes == 0).nonzero().flatten()
+        centroids = top_entries(summed(sums), ones)
+        empty = (summed(sizes) == 0).nonzero().flatten()
         if len(empty):
-            worst = (totals - covered).argsort(descending=True, stable=True)[: len(empty)]
-            centroids[empty] = completed(patterns_at(stream, worst), width, ones, frequency)
+            worst = gathered(totals - covered).argsort(descending=True, stable=True)[: len(empty)]
+            centroids[empty] = completed(patterns_at(stream, worst, start), width, ones, frequency)
+
+
+def objective_of(stream: Stream, centroids: Tensor, width: int) -> int:
+    """Return what packed centroids (K, B) cover of all patterns, as the assignment sees it."""
+    covered = torch.zeros((), dtype=torch.int64, device=centroids.device)
+    for block in stream:
+        covered += assign(block.scores, centroids, width)[1].sum()
+    return int(summed(covered))
 
 
 def neuron_totals(stream: Stream, width: int) -> tuple[Tensor, Tensor]:
-    """Return each neuron's weight in the update over all patterns, int32 (D,), and each pattern's score."""
+    """Return each neuron's weight in the update of all patterns, int32 (D,), and own patterns' scores."""
     frequency, totals = None, []
     for block in stream:
         if frequency is None:
@@ -93,18 +117,22 @@ def neuron_totals(stream: Stream, width: int) -> tuple[Tensor, Tensor]:
         totals.append(_row_totals(block.scores))
     if frequency is None:
         raise ValueError("patterns: there are none to fit")
-    return frequency[0], torch.cat(totals)
+    return summed(frequency[0]), torch.cat(totals)
 
 
-def patterns_at(stream: Stream, positions: Tensor) -> Tensor:
-    """Return the patterns at `positions` in the stream, uint8 (len(positions), B), in that order."""
-    parts, sources, first = [], [], 0
+def patterns_at(stream: Stream, positions: Tensor, first: int) -> Tensor:
+    """Return the patterns at `positions` among all, uint8 (len(positions), B), in that order.
+
+    `first` is the position of the first one in this process's stream.
+    """
+    found = None
     for patterns, _, _ in stream:
+        if found is None:
+            found = patterns.new_zeros(len(positions), patterns.shape[1])
         here = ((positions >= first) & (positions < first + len(patterns))).nonzero().flatten()
-        parts.append(patterns.index_select(0, positions[here] - first))
-        sources.append(here)
+        found[here] = patterns.index_select(0, positions[here] - first)
         first += len(patterns)
-    return torch.cat(parts)[torch.cat(sources).argsort()]
+    return summed(found)
 
 
 def completed(patterns: Tensor, width: int, ones: int, frequency: Tensor) -> Tensor:

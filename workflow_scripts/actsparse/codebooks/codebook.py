@@ -1,7 +1,7 @@
 """A codebook and its file: the centroids of every projection in one safetensors file."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Codebook:
         end; one such list for each group of each of `centroids`' layers.
     assign_power: a token's neurons weigh abs(activation)^assign_power when its centroid is chosen.
     scales: geometric mean of active magnitudes, float64 (layers); needed with assign_power.
+    recall: share of active neurons that the centroids cover in the patterns they were `fitting`, and in those
+        that were `held_out` of it, if any were.
     """
 
     centroids: Tensor
@@ -36,6 +38,7 @@ class Codebook:
     objective: list
     assign_power: int = 0
     scales: Tensor | None = None
+    recall: dict[str, float] = field(default_factory=dict)
 
     @property
     def groups(self) -> int:
@@ -113,7 +116,7 @@ def save_codebooks(target: str | Path, codebooks: dict[str, Codebook], spec: dic
             if getattr(codebook, key) is not None:
                 tensors[f"{projection}.{key}"] = getattr(codebook, key).contiguous()
         about["codebooks"][projection] = {
-            key: getattr(codebook, key) for key in ("width", "objective", "assign_power")
+            key: getattr(codebook, key) for key in ("width", "objective", "assign_power", "recall")
         }
     # One entry, because safetensors writes several in an order that changes from run to run.
     with atomic_path(target) as temporary:

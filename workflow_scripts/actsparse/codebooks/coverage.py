@@ -18,7 +18,7 @@ from actsparse.codebooks.seeding import choose_seeds
 
 @dataclass(frozen=True)
 class Coverage:
-    """steps: the largest number of updates. seed, seeding: of the choice of the first centroids.
+    """steps: the largest number of updates. seed, seeding, seed_sparsity: of `choose_seeds`.
 
     balanced: while fitting, a centroid takes at most its share of each block; the objective may then fall.
     """
@@ -26,10 +26,16 @@ class Coverage:
     steps: int
     seed: int
     seeding: str = "random"
+    seed_sparsity: float = 0.0
     balanced: bool = False
 
     def fit(
-        self, patterns: Iterable[Tensor], width: int, clusters: int, ones: int
+        self,
+        patterns: Iterable[Tensor],
+        width: int,
+        clusters: int,
+        ones: int,
+        held_out: Iterable[Tensor] | None = None,
     ) -> tuple[Tensor, list[int]]:
         """Fit centroids to a stream of patterns.
 
@@ -39,6 +45,7 @@ class Coverage:
             width: neurons in a pattern.
             clusters: K.
             ones: active neurons in each centroid.
+            held_out: other patterns; with them the steps end when their objective no longer rises.
 
         Returns:
             Packed centroids, uint8 (K, ceil(width / 8)), and the objective before each update and at the end.
@@ -47,6 +54,7 @@ class Coverage:
             ValueError: when there are more clusters than patterns.
         """
         stream = Stream(patterns)
-        seeds = choose_seeds(stream, width, clusters, self.seeding, self.seed)
+        seeds = choose_seeds(stream, width, clusters, self.seeding, self.seed, self.seed_sparsity)
         assignment = assign_balanced if self.balanced else assign
-        return alternate(stream, width, ones, self.steps, seeds, assignment)
+        other = None if held_out is None else Stream(held_out)
+        return alternate(stream, width, ones, self.steps, seeds, assignment, other)

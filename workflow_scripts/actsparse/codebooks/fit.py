@@ -1,4 +1,7 @@
-"""Fit the codebook of one projection to a pattern store."""
+"""Fit the codebook of one projection to a pattern store.
+
+In a process group of torch.distributed each process reads its share of the patterns; all get the codebook.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actsparse.codebooks import NEED_MAGNITUDES, SCOPES, algorithm_named
-from actsparse.codebooks.alternation import Block
+from actsparse.codebooks import DATA_PARALLEL, NEED_MAGNITUDES, SCOPES, algorithm_named
+from actsparse.codebooks.alternation import Block, Stream
 from actsparse.codebooks.codebook import Codebook, ones_in_centroid
+from actsparse.codebooks.parallel import processes, share, summed
+from actsparse.codebooks.selection import covered_and_active, replace_rare
 from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
 from actsparse.codebooks.weights import assign_weights, update_weights
 from actsparse.packing import pack, unpack
@@ -16,11 +21,16 @@ from actsparse.pattern_store import PatternStore
 
 BLOCK_BYTES = 2**26
 CACHE_BYTES = 2**30
+CPU = torch.device("cpu")
 
 
 class PatternStream:
     """The packed patterns of some layers of a store, in blocks; iterate over it as often as needed.
 
+    With several processes, those of this process's share.
+
+    tokens: how many evenly spaced ones, or the positions of those wanted.
+    device: where the blocks are.
     group: which of how many equal parts of the neurons to take.
     powers: yield weighted `Block`s instead, abs(activation) to the powers of assignment and update.
     cache_bytes: blocks are kept after the first time if together they need no more than this.
@@ -31,13 +41,16 @@ class PatternStream:
         store: PatternStore,
         projection: str,
         layers: list[int],
-        tokens: int,
+        tokens: int | Tensor,
         group: tuple[int, int] = (0, 1),
         powers: tuple[int, int] | None = None,
+        device: torch.device = CPU,
         block_bytes: int = BLOCK_BYTES,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self.store, self.projection, self.layers, self.tokens = store, projection, layers, tokens
+        self.store, self.projection, self.layers, self.device = store, projection, layers, device
+        self.tokens = tokens if isinstance(tokens, Tensor) else store.token_positions(tokens)
+        self.span = share(len(self.tokens) * len(layers))
         self.group, self.powers, self.block_bytes, self.cache_bytes = group, powers, block_bytes, cache_bytes
         self._cached: list[Tensor | Block] | None = None
 
@@ -46,7 +59,8 @@ class PatternStream:
             yield from self._cached
             return
         kept, size = [], 0
-        for block in self._plain() if self.powers is None else self._weighted():
+        for found in self._plain() if self.powers is None else self._weighted():
+            block = _moved(found, self.device)
             size += sum({id(part): part.nbytes for part in _parts(block)}.values())
             if size <= self.cache_bytes:
                 kept.append(block)
@@ -58,7 +72,7 @@ class PatternStream:
     def _plain(self) -> Iterator[Tensor]:
         """Yield packed patterns; small ones, of several layers, together."""
         waiting, size = [], 0
-        for patterns, _ in self.store.blocks(self.projection, self.layers, self.tokens):
+        for patterns, _ in self.store.blocks(self.projection, self.layers, self.tokens, span=self.span):
             some = self._of_group(patterns)
             if waiting and size + some.nbytes > self.block_bytes:
                 yield torch.cat(waiting)
@@ -70,7 +84,8 @@ class PatternStream:
     def _weighted(self) -> Iterator[Block]:
         assign_power, update_power = self.powers
         scales = self.store.magnitude_scales(self.projection).tolist()
-        for whole, layer in self.store.magnitude_blocks(self.projection, self.layers, self.tokens):
+        blocks = self.store.magnitude_blocks(self.projection, self.layers, self.tokens, span=self.span)
+        for whole, layer in blocks:
             magnitudes = whole.chunk(self.group[1], 1)[self.group[0]]
             yield Block(
                 pack(magnitudes > 0),
@@ -98,6 +113,7 @@ def fit_codebook(
     seed: int,
     groups: int = 1,
     options: dict[str, Any] | None = None,
+    device: torch.device = CPU,
 ) -> Codebook:
     """Fit the centroids of `projection`.
 
@@ -112,11 +128,15 @@ def fit_codebook(
         steps: the largest number of centroid updates.
         seed: of the random choices.
         groups: a product codebook: equal groups of neighbouring neurons, each with a codebook of its own.
-        options: fields of the algorithm's class beyond `steps` and `seed`.
+        options: fields of the algorithm's class beyond `steps` and `seed`; and `validation`, the share of the
+            tokens, the last ones of the text, that are held out of the fitting and say when to end it; and
+            `replace_below`, what `replace_rare` takes.
+        device: where to compute; the codebook comes back on the CPU.
 
     Raises:
         ValueError: unknown algorithm, scope or projection; groups that do not divide the width; a sparsity
-            that leaves no neuron; more clusters than patterns; a damaged shard. One line each.
+            that leaves no neuron; more clusters than patterns; fewer patterns than processes, or an algorithm
+            that several cannot share; a damaged shard. One line each.
     """
     if scope not in SCOPES:
         raise ValueError(f"scope: {scope!r} is unknown (allowed: {', '.join(SCOPES)})")
@@ -126,30 +146,59 @@ def fit_codebook(
     if width % groups:
         raise ValueError(f"groups: {groups} do not divide the {width} neurons of {projection}")
     ones = ones_in_centroid(width // groups, centroid_sparsity)
-    tokens = fitting_tokens(store, patterns)
-    method = algorithm_named(algorithm)(steps=steps, seed=seed, **options or {})
+    options = dict(options or {})
+    replace_below = options.pop("replace_below", 0)
+    fitting, validating = divided(store.token_positions(fitting_tokens(store, patterns)), options)
+    method = algorithm_named(algorithm)(steps=steps, seed=seed, **options)
     powers = (method.assign_power, method.update_power) if algorithm in NEED_MAGNITUDES else None
+    several = processes()[1]
+    if several > 1 and (algorithm not in DATA_PARALLEL or options.get("balanced")):
+        raise ValueError(f"algorithm: {several} processes cannot share {algorithm} with these options")
+    together = [layers] if scope == "pooled" else [[layer] for layer in layers]
+    if min(len(some) for some in (fitting, validating) if len(some)) * len(together[0]) < several:
+        raise ValueError(f"patterns: there are fewer than the {several} processes that fit them")
 
-    fitted = [
-        [
-            method.fit(
-                PatternStream(store, projection, some, tokens, (group, groups), powers),
-                width // groups,
-                clusters,
-                ones,
+    def stream(some: list[int], tokens: Tensor, group: int) -> PatternStream:
+        return PatternStream(store, projection, some, tokens, (group, groups), powers, device)
+
+    def fitted(some: list[int], group: int) -> tuple[Tensor, list[int], dict[str, Tensor]]:
+        streams = {"fitting": stream(some, fitting, group)}
+        if len(validating):
+            streams["held_out"] = stream(some, validating, group)
+        size = width // groups
+        held_out = {"held_out": streams["held_out"]} if len(validating) else {}
+        centroids, history = method.fit(streams["fitting"], size, clusters, ones, **held_out)
+        if replace_below:
+            centroids, covered = replace_rare(
+                Stream(streams["fitting"]), centroids, size, ones, replace_below
             )
-            for group in range(groups)
-        ]
-        for some in ([layers] if scope == "pooled" else [[layer] for layer in layers])
-    ]
+            history = [*history, covered]
+        counts = {name: covered_and_active(Stream(of), centroids, size) for name, of in streams.items()}
+        return centroids.cpu(), history, counts
+
+    parts = [[fitted(some, group) for group in range(groups)] for some in together]
+    counts = {name: sum(count[name] for row in parts for *_, count in row) for name in parts[0][0][2]}
     return Codebook(
-        centroids=torch.stack([torch.stack([centroids for centroids, _ in row]) for row in fitted]),
-        baseline=single_centroids(store, projection, ones_in_centroid(width, centroid_sparsity), tokens),
+        centroids=torch.stack([torch.stack([centroids for centroids, *_ in row]) for row in parts]),
+        baseline=single_centroids(store, projection, ones_in_centroid(width, centroid_sparsity), fitting),
         width=width,
-        objective=[[history for _, history in row] for row in fitted],
+        objective=[[history for _, history, _ in row] for row in parts],
         assign_power=powers[0] if powers else 0,
         scales=store.magnitude_scales(projection) if powers else None,
+        recall={name: int(covered) / max(1, int(active)) for name, (covered, active) in counts.items()},
     )
+
+
+def divided(tokens: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return the tokens to fit on and, where options have a `validation`, which is taken out, those held out.
+
+    Raises ValueError when one of them is left without tokens.
+    """
+    part = options.pop("validation", 0)
+    held_out = round(part * len(tokens))
+    if part and not 0 < held_out < len(tokens):
+        raise ValueError(f"validation: {part} of {len(tokens)} tokens leaves none to fit on or none held out")
+    return tokens[: len(tokens) - held_out], tokens[len(tokens) - held_out :]
 
 
 def fitting_tokens(store: PatternStore, patterns: int) -> int:
@@ -157,13 +206,24 @@ def fitting_tokens(store: PatternStore, patterns: int) -> int:
     return max(1, min(store.tokens, patterns // store.layers))
 
 
-def single_centroids(store: PatternStore, projection: str, ones: int, tokens: int | None = None) -> Tensor:
-    """Return each layer's `ones` neurons most active in `tokens` evenly spaced tokens, uint8 (layers, B)."""
-    sums = no_sums(store.layers, store.widths[projection], torch.device("cpu"))
-    for block, layer in store.blocks(projection, tokens=tokens):
+def single_centroids(
+    store: PatternStore, projection: str, ones: int, tokens: int | Tensor | None = None
+) -> Tensor:
+    """Return each layer's `ones` neurons most active in `tokens`, uint8 (layers, B).
+
+    `tokens` is what PatternStore.blocks takes.
+    """
+    sums = no_sums(store.layers, store.widths[projection], CPU)
+    count = len(tokens) if isinstance(tokens, Tensor) else len(store.token_positions(tokens))
+    for block, layer in store.blocks(projection, tokens=tokens, span=share(count * store.layers)):
         add_to_sums(sums, block, torch.full((len(block),), layer))
-    return top_entries(sums, ones)
+    return top_entries(summed(sums), ones)
 
 
 def _parts(block: Tensor | Block) -> tuple[Tensor, ...]:
     return block if isinstance(block, Block) else (block,)
+
+
+def _moved(block: Tensor | Block, device: torch.device) -> Tensor | Block:
+    moved = {id(part): part.to(device) for part in _parts(block)}
+    return Block(*(moved[id(part)] for part in block)) if isinstance(block, Block) else moved[id(block)]

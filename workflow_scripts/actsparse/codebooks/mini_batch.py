@@ -23,13 +23,14 @@ class MiniBatch:
     steps: int
     seed: int
     seeding: str = "random"
+    seed_sparsity: float = 0.0
 
     def fit(
         self, patterns: Iterable[Tensor], width: int, clusters: int, ones: int
     ) -> tuple[Tensor, list[int]]:
         """Fit centroids as `Coverage.fit` does; the objective is summed while the centroids move."""
         stream = Stream(patterns)
-        seeds = choose_seeds(stream, width, clusters, self.seeding, self.seed)
+        seeds = choose_seeds(stream, width, clusters, self.seeding, self.seed, self.seed_sparsity)
         centroids = completed(seeds, width, ones, neuron_totals(stream, width)[0])
         sums, objective = no_sums(clusters, width, centroids.device), []
         for _ in range(self.steps):

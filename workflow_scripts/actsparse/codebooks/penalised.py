@@ -13,6 +13,7 @@ from torch import Tensor
 
 from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.parallel import summed
 from actsparse.codebooks.seeding import choose_seeds
 from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
 from actsparse.packing import pack, pack_planes, unpack
@@ -25,6 +26,7 @@ class Penalised:
     steps: int
     seed: int
     seeding: str = "random"
+    seed_sparsity: float = 0.0
     lost_weight: int = 4
 
     def fit(
@@ -32,11 +34,12 @@ class Penalised:
     ) -> tuple[Tensor, list[int]]:
         """Fit centroids as `Coverage.fit` does; the objective is minus the summed distance."""
         stream = Stream(patterns)
-        centroids = choose_seeds(stream, width, clusters, self.seeding, self.seed)
+        centroids = choose_seeds(stream, width, clusters, self.seeding, self.seed, self.seed_sparsity)
         objective: list[int] = []
         while True:
-            sums, sizes = no_sums(clusters, width, centroids.device), torch.zeros(clusters, dtype=torch.int32)
-            distance = 0
+            sums = no_sums(clusters, width, centroids.device)
+            sizes = torch.zeros(clusters, dtype=torch.int64, device=centroids.device)
+            distance = torch.zeros((), dtype=torch.int64, device=centroids.device)
             both = _both_sides(centroids, width, 1)[:, 0]
             for block in stream:
                 weighted = _both_sides(block.patterns, width, self.lost_weight)
@@ -44,8 +47,10 @@ class Penalised:
                 add_to_sums(sums, block.patterns, index)
                 sizes += index.bincount(minlength=clusters)
                 active = unpack(block.patterns, width).sum(1)
-                distance += int((self.lost_weight * active + (width - active) - kept).sum())
-            objective.append(-distance)
+                distance += (self.lost_weight * active + (width - active) - kept).sum()
+            objective.append(-int(summed(distance)))
+            summed(sums)
+            summed(sizes)
             if len(objective) > self.steps or (len(objective) > 1 and objective[-1] == objective[-2]):
                 return top_entries(sums, ones), objective
             rounded = pack(self.lost_weight * sums > sizes[:, None] - sums)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from actsparse.files import atomic_path
 
-LOSSES = ("coverage", "cross_entropy")
-BATCH, LEARNING_RATE = 256, 1e-2
+LOSSES = ("mixed", "coverage", "cross_entropy")
+BATCH, LEARNING_RATE = 256, 3e-3
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,9 @@ def train_router(
         hidden: inputs, floating-point (n, d).
         covered: what each centroid would keep of each token's activation, float32 (n, G, K).
         rank: of the map; None for a full one.
-        loss: `cross_entropy` with the centroid that keeps most, or `coverage`: the expected lost activation
-            if centroids were drawn from the softmax of the scores.
+        loss: `cross_entropy` with the centroid that keeps most; `coverage`: the expected lost activation if
+            centroids were drawn from the softmax of the scores; `mixed`: the sum of both, of which the first
+            finds the way and the second says which mistakes matter.
         epochs: passes over the tokens.
         seed: of the initial map and of the order of tokens.
 
@@ -96,10 +97,11 @@ def train_router(
             for weight in weights:
                 scores = scores @ weight.T
             scores = (scores + bias).view(-1, groups, clusters)
-            if loss == "coverage":
-                lost = -(scores.softmax(2) * gain[some]).sum(2).mean()
-            else:
-                lost = nn.functional.cross_entropy(scores.flatten(0, 1), best[some].flatten())
+            lost = scores.new_zeros(())
+            if loss != "cross_entropy":
+                lost = lost - (scores.softmax(2) * gain[some]).sum(2).mean()
+            if loss != "coverage":
+                lost = lost + nn.functional.cross_entropy(scores.flatten(0, 1), best[some].flatten())
             optimiser.zero_grad()
             lost.backward()
             optimiser.step()

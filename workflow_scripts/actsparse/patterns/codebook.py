@@ -115,6 +115,8 @@ class CodebookPattern:
                 coverage[projection]["accuracy"] = right / chosen
             if self.codebooks[projection].baseline is not None:
                 coverage[projection]["baseline_recall"] = baseline / active
+            if "fitting" in self.codebooks[projection].recall:
+                coverage[projection]["fitting_recall"] = self.codebooks[projection].recall["fitting"]
         return {"coverage": coverage}
 
 
