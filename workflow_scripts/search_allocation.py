@@ -24,8 +24,9 @@ def search(
     from actsparse.teal import search_allocation
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
-    found = search_allocation(loaded, tokens[:sequences], load_histograms(histograms), until, step, print)
-    write_json(output, found)
+    write_json(
+        output, search_allocation(loaded, tokens[:sequences], load_histograms(histograms), until, step)
+    )
 
 
 if "snakemake" in globals():

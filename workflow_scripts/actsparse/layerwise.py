@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from actsparse.logs import progress
 from actsparse.sites import decoder_layers
 
 
@@ -33,7 +34,7 @@ def walk_layers(model: nn.Module, windows: Tensor) -> Iterator[Stage]:
     layers = decoder_layers(model)
     settings = _settings(model, layers, windows[:1])
     hidden = _embeddings(model, layers[0], windows)
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(progress(layers, "decoder layers")):
 
         def run(window: int, layer=layer, index=index) -> Tensor:
             device = next(layer.parameters()).device

@@ -5,8 +5,6 @@ layer's output least, each time by an equal share of the layer's weights. One se
 sparsity on its way.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -25,21 +23,18 @@ def search_allocation(
     histograms: dict[str, Tensor],
     until: float,
     step: float = 0.05,
-    report: Callable[[str], None] = lambda layer: None,
 ) -> Allocation:
     """Search every layer until the mean sparsity of its projections, weighted by size, is `until` or more.
 
     `histograms` are those of the inputs of all projections, `windows`, int (n, length), calibration text;
     `step` is the part of a layer's weights that one step drops. Every layer reads the dense model's hidden
-    states, and its error is the squared difference of its output. `report` is told each finished layer.
+    states, and its error is the squared difference of its output.
     """
     sites = find_sites(model, histograms, "input")
     found: Allocation = {}
     for stage in walk_layers(model, windows):
         here = [site for site in sites if site.layer == stage.index]
-        name = f"layer_{stage.index}"
-        found[name] = _steps(stage, here, len(windows), histograms, until, step)
-        report(name)
+        found[f"layer_{stage.index}"] = _steps(stage, here, len(windows), histograms, until, step)
     return found
 
 
