@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from actsparse.codebooks.active import active_patterns, sum_of
 from actsparse.codebooks.codebook import Codebook
@@ -33,6 +33,7 @@ class CodebookPattern:
     reads_site = True
     counts: dict[str, Tensor] = field(default_factory=dict)
     inputs: dict[int, Tensor] = field(default_factory=dict)
+    costs: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def check(self, site: Site) -> None:
         """Raise ValueError when thresholds or centroids for the site are missing or of another width."""
@@ -48,6 +49,7 @@ class CodebookPattern:
         """Keep the latest input of each feed-forward network for its routers; return what ends that."""
         handles = []
         if self.routers is not None:
+            self._count_costs(sites)
             for layer, block in {site.layer: site.block for site in sites}.items():
 
                 def keep(module, args, layer=layer):
@@ -61,6 +63,18 @@ class CodebookPattern:
                 handle.remove()
 
         return end
+
+    def _count_costs(self, sites: list[Site]) -> None:
+        for site in sites:
+            router = self.routers[_key(site)]
+            network = [module for module in site.block.children() if isinstance(module, nn.Linear)]
+            costs = {
+                "router_parameters": router.parameters,
+                "router_multiply_adds": router.multiply_adds,
+                "ffn_multiply_adds": sum(module.weight.numel() for module in network),
+            }
+            before = self.costs.get(site.projection, {})
+            self.costs[site.projection] = {key: cost + before.get(key, 0) for key, cost in costs.items()}
 
     def mask(self, scores: Tensor, site: Site) -> Tensor:
         """Return the bool mask of `scores` (..., d)."""
@@ -101,7 +115,9 @@ class CodebookPattern:
         """Return {"coverage": {projection: {"recall", ...}}} of all masks.
 
         `energy` is the share of the sum of abs(activation) over active neurons that the centroids cover;
-        `accuracy`, with routers, is how often they choose the oracle's centroid.
+        `accuracy`, with routers, is how often they choose the oracle's centroid; `router_parameters` and
+        `router_multiply_adds` (for a token) are theirs, of all layers, and `ffn_multiply_adds` those of the
+        dense feed-forward networks. `fitting_recall` is the recall of the patterns that were fitted.
         """
         coverage = {}
         for projection, counts in self.counts.items():
@@ -112,7 +128,7 @@ class CodebookPattern:
                 "energy": kept / energy,
             }
             if self.routers is not None:
-                coverage[projection]["accuracy"] = right / chosen
+                coverage[projection] |= {"accuracy": right / chosen, **self.costs[projection]}
             if self.codebooks[projection].baseline is not None:
                 coverage[projection]["baseline_recall"] = baseline / active
             if "fitting" in self.codebooks[projection].recall:

@@ -16,7 +16,8 @@ COLUMNS = {
     },
     "codebooks": {
         *("model", "experiment", "projection", "recall", "precision", "baseline_recall", "energy"),
-        *("accuracy", "perplexity", "realised_sparsity"),
+        *("accuracy", "perplexity", "realised_sparsity", "fitting_recall"),
+        *("router_parameters", "router_multiply_adds", "ffn_multiply_adds"),
     },
     "thresholds": {
         *("model", "sparsity", "counted", "layer", "q_proj", "k_proj", "v_proj", "o_proj"),
@@ -35,8 +36,12 @@ HEADINGS = {
     "runtime_min": "runtime (min)",
     "peak_memory_mb": "peak memory (MB)",
     "baseline_recall": "recall of one centroid",
+    "fitting_recall": "recall of fitted patterns",
     "energy": "energy kept",
     "accuracy": "router accuracy",
+    "router_parameters": "router parameters",
+    "router_multiply_adds": "router multiply-adds",
+    "ffn_multiply_adds": "FFN multiply-adds",
     "clusters": "K",
     "centroid_sparsity": "centroid sparsity",
 }
