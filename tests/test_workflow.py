@@ -91,7 +91,7 @@ def test_nothing_to_do_when_finished(finished_study):
 @pytest.mark.parametrize(
     ("module", "old", "new", "expected"),
     [
-        ("tables/cells.py", "DEFAULT_DECIMALS = 3", "DEFAULT_DECIMALS = 5", REPORTING - {"draw_figures"}),
+        ("tables/cells.py", "DEFAULT_DECIMALS = 3", "DEFAULT_DECIMALS = 5", REPORTING),
         (
             "patterns/n_of_m.py",
             "from torch import Tensor\n",

@@ -36,7 +36,7 @@ def compare_published(results: list[Path], published: Path, config: dict[str, An
     known = yaml.safe_load((published / "known_differences.yaml").read_text())
     fidelity = compare(rows, params, config, cells, tolerances, known)
     # Empty, not missing: most published numbers have no counterpart here.
-    fidelity = fidelity.fillna(dict.fromkeys(("model", "experiment"), ""))
+    fidelity = fidelity.fillna(dict.fromkeys(("model", "experiment", "reason"), ""))
     counts = ", ".join(f"{(fidelity.verdict == verdict).sum()} {verdict}" for verdict in VERDICTS)
     for name, table, caption in (
         ("fidelity", fidelity, FIDELITY_CAPTION.format(counts=counts)),
@@ -49,7 +49,7 @@ def compare_published(results: list[Path], published: Path, config: dict[str, An
 if "snakemake" in globals():
     with log_to(snakemake.log[0]):
         compare_published(
-            snakemake.input.results,
+            snakemake.params.results,
             Path(snakemake.input.published[0]).parent,
             snakemake.params.config,
             Path(snakemake.output[0]).parent,

@@ -48,7 +48,7 @@ def describe(results: list[Path], study: str, as_json: Path, as_html: Path) -> N
 if "snakemake" in globals():
     with log_to(snakemake.log[0]):
         describe(
-            snakemake.input.results,
+            snakemake.params.results,
             snakemake.params.study,
             as_json=snakemake.output.json,
             as_html=snakemake.output.html,

@@ -30,7 +30,7 @@ if "snakemake" in globals():
     with log_to(snakemake.log[0]):
         draw_figures(
             read_study(
-                snakemake.input.results,
+                snakemake.params.results,
                 snakemake.input.thresholds,
                 snakemake.input.active,
                 snakemake.params.benchmarks,
