@@ -50,10 +50,9 @@ def test_every_experiment_has_its_row(study):
         rows = {row["experiment"]: row for row in csv.DictReader(stream)}
     assert len(rows) == 17
     for name in rows.keys() - {"dense", "upper"}:
-        exact = not name.startswith(
-            ("teal", "cats")
-        )  # thresholds meet their sparsity on the calibration text only
-        expected = pytest.approx(0.5, abs=1e-3 if exact else 0.05)
+        # Thresholds meet their sparsity on the calibration text only; greedy ones count it by weights.
+        off = 0.15 if "greedy" in name else 0.05 if name.startswith(("teal", "cats")) else 1e-3
+        expected = pytest.approx(0.5, abs=off)
         assert float(rows[name]["realised_sparsity"]) == expected, name
     assert rows["table-none"]["replaced_linear_layers"] == "2"
     assert rows["upper"]["replaced_linear_layers"] == "1"
