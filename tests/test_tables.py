@@ -8,13 +8,14 @@ from pathlib import Path
 import made_up_study
 import pandas as pd
 import pytest
-from actsparse.tables.cells import best_values, shown
+from actsparse.tables.cells import best_values, columns, shown
 from actsparse.tables.choose import choose
 from actsparse.tables.declared import declared_tables
-from actsparse.tables.latex import escape
+from actsparse.tables.html import html_page
+from actsparse.tables.latex import escape, latex_table
 from actsparse.tables.protocol import protocol
 from actsparse.tables.records import mean_accuracy, read_results
-from actsparse.tables.render import csv_text
+from actsparse.tables.render import csv_text, markdown_table
 from actsparse.tables.sources import codebooks, evaluations, pruning_word, target_sparsity
 from collate_tables import collate
 from show_tables import show
@@ -163,7 +164,7 @@ def test_a_study_gets_the_tables_it_has_rows_for():
     assert list(thresholds) == ["results", "equal_sparsity", "thresholds"]
 
 
-def test_a_perplexity_that_is_not_finite(tmp_path):
+def test_a_perplexity_that_is_not_finite():
     record = {
         "model": "m",
         "experiment": "e",
@@ -177,8 +178,26 @@ def test_a_perplexity_that_is_not_finite(tmp_path):
     rows = evaluations(results)
     table = choose(rows, {"columns": ["experiment", "perplexity", "tasks"]}, ["boolq"])
     assert csv_text(table) == "experiment,perplexity\ne,nan\n"
-    assert not best_values(table, rows, []).to_numpy().any()
+    best = best_values(table, rows, [])
+    assert not best.to_numpy().any()
+    cells = columns(table, best, {})
+    assert "nan" in markdown_table(cells).splitlines()[2]
+    assert r"e & nan \\" in latex_table(cells, "caption", "name")
+    assert ">nan</td>" in html_page(cells, "caption", "name")
     assert codebooks(results).empty
+
+
+def test_coverage_that_is_no_number_is_missing_and_nan_in_the_csv():
+    record = {
+        "model": "m",
+        "experiment": "e",
+        "params": {},
+        "realised_sparsity": 1.0,
+        "coverage": {"up_proj": {"recall": None, "precision": 0.0}},
+    }
+    table = codebooks({("m", "e"): {"zero_shot": record}})
+    assert "perplexity" not in table
+    assert csv_text(table[["recall", "precision"]]) == "recall,precision\nnan,0.0\n"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +226,7 @@ def test_numbers_as_shown():
     ]
     assert shown(0.5, "perplexity", size=1225.292) == "0.5"
     assert shown(8.1238, "published") == "8.1238" and shown(224.0, "published") == "224"
-    assert shown(float("nan"), "perplexity") == "–"
+    assert shown(float("nan"), "perplexity") == "nan" and shown(float("nan"), "clusters") == "–"
     assert shown(64, "clusters") == "64"
     assert escape("a_b 50 % {x}\\") == r"a\_b 50 \% \{x\}\textbackslash{}"
 

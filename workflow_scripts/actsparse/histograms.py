@@ -80,7 +80,8 @@ def measure_histograms(
         def hook(module, args, output):
             x = args[0] if side == "input" else site.part(output)
             scores = x if scorer is None else scorer.score(x, site)
-            counts[site.projection][site.layer] += torch.bincount(bin_of(scores).flatten(), minlength=BINS)
+            counted = torch.bincount(bin_of(scores).flatten(), minlength=BINS)
+            counts[site.projection][site.layer] += counted.to(model.device)  # layers may lie on other GPUs
 
         return hook
 

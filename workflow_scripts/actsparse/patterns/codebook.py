@@ -1,5 +1,6 @@
 """Codebook patterns: a token keeps the active neurons that its centroid covers (arXiv 2507.14179)."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -109,7 +110,9 @@ class CodebookPattern:
             torch.tensor(right.numel()),
         ]
         counted = torch.stack([count.double().to(active.device) for count in counts])
-        self.counts[site.projection] = self.counts.get(site.projection, 0) + counted
+        # Layers may lie on different GPUs.
+        before = self.counts.get(site.projection, torch.zeros_like(counted))
+        self.counts[site.projection] = before + counted.to(before.device)
 
     def measured(self) -> dict[str, dict]:
         """Return {"coverage": {projection: {"recall", ...}}} of all masks.
@@ -123,17 +126,22 @@ class CodebookPattern:
         for projection, counts in self.counts.items():
             covered, active, ones, baseline, kept, energy, right, chosen = counts.tolist()
             coverage[projection] = {
-                "recall": covered / active,
-                "precision": covered / ones,
-                "energy": kept / energy,
+                "recall": _share(covered, active),
+                "precision": _share(covered, ones),
+                "energy": _share(kept, energy),
             }
             if self.routers is not None:
                 coverage[projection] |= {"accuracy": right / chosen, **self.costs[projection]}
             if self.codebooks[projection].baseline is not None:
-                coverage[projection]["baseline_recall"] = baseline / active
+                coverage[projection]["baseline_recall"] = _share(baseline, active)
             if "fitting" in self.codebooks[projection].recall:
                 coverage[projection]["fitting_recall"] = self.codebooks[projection].recall["fitting"]
         return {"coverage": coverage}
+
+
+def _share(part: float, whole: float) -> float | None:
+    """part / whole; None where that is no number, as for a model whose activations are NaN."""
+    return part / whole if whole and math.isfinite(part / whole) else None
 
 
 def _key(site: Site) -> str:

@@ -109,7 +109,8 @@ def shown(value: object, name: str, size: float | None = None) -> str:
     A standard error is rounded as the value of `size` that it belongs to.
     """
     if pd.isna(value):
-        return MISSING
+        # What is measured of every experiment and yet no number was not finite.
+        return "nan" if name in LOWER_IS_BETTER else MISSING
     if not isinstance(value, float):
         return str(value)
     size = abs(value if size is None else size)

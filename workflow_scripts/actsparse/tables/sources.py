@@ -61,14 +61,16 @@ def codebooks(results: Results) -> pd.DataFrame:
     rows = []
     for (model, experiment), records in results.items():
         first = next(iter(records.values()))
+        found = records.get("perplexity")
+        perplexity = {} if found is None else {"perplexity": number(found["value"])}
         for projection, coverage in first.get("coverage", {}).items():
             rows.append(
                 {
                     **{key: value for key, value in first["params"].items() if not isinstance(value, list)},
                     "model": model,
                     "projection": projection,
-                    **coverage,
-                    "perplexity": number(records.get("perplexity", {}).get("value")),
+                    **{name: number(value) for name, value in coverage.items()},
+                    **perplexity,
                     "realised_sparsity": first["realised_sparsity"],
                     "experiment": experiment,
                 }
