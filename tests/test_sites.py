@@ -123,3 +123,4 @@ def test_replaced_linear_layers_of_the_real_configs(config, language_model, publ
         model = AutoModelForCausalLM.from_config(config())
     assert len(find_sites(model, ALL, "input")) == language_model
     assert published_count(model) == published
+    assert published_count(model, ["o_proj", "(gate|up)_proj"]) == language_model // 7 * 3
