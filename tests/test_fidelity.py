@@ -41,6 +41,7 @@ def study(*rows, model="llama-2"):
             "pruning": pruning,
             "perplexity": perplexity,
             "boolq": 0.7,
+            "boolq_stderr": 0.008,
             COUNT: 0 if pruning == "none" else 200,
             COUNT_AS_PUBLISHED: 0 if pruning == "none" else 224,
         }
@@ -130,6 +131,40 @@ def test_known_differences():
     dense = next(c for c in CELLS if c.model == QWEN and c.row == "none")
     attention_kept = next(c for c in CELLS if c.model == QWEN and "q_proj" in c.left_out)
     assert known_difference(dense, KNOWN) == known_difference(attention_kept, KNOWN) == ""
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict"),
+    [(10.23 * 1.01, "within tolerance"), (10.23 * 1.01 + 0.006, "outside"), (10.23 * 0.985, "outside")],
+)
+def test_perplexity_may_differ_by_one_percent_and_half_a_digit(ours, verdict):
+    assert verdicts([("2:4", ours, NM)])[0]["2:4", "perplexity"] == (verdict, "")
+
+
+@pytest.mark.parametrize(("stderr", "verdict"), [(0.008, "within tolerance"), (0.005, "outside")])
+def test_accuracy_may_differ_by_one_standard_error(stderr, verdict):
+    frame, params = study(("2:4", 10.23, NM))
+    table = compare(frame.assign(boolq_stderr=stderr), params, CONFIG, CELLS, TOLERANCES, KNOWN)
+    # 0.706 was published, ours is 0.7.
+    assert table[(table.experiment == "e0") & (table.metric == "boolq")].verdict.item() == verdict
+
+
+def test_of_a_row_published_twice_the_later_counts():
+    rows = [c for c in CELLS if (c.model, c.row, c.metric) == (LLAMA, "8:16 wt", "perplexity")]
+    assert {c.value: bool(known_difference(c, KNOWN)) for c in rows} == {20.47: True, 13.39: False}
+
+
+@pytest.mark.parametrize("as_published_first", [True, False])
+def test_what_a_correct_run_cannot_reproduce_is_compared_as_published(as_published_first):
+    rows = [("2:4", 237000.0, NM | {"as_published": True}), ("2:4", 9.0, NM)]
+    frame, params = study(*(rows if as_published_first else rows[::-1]), model="qwen")
+    config = CONFIG | {"models": {"qwen": {"source": f"hf://{QWEN}", "apply_chat_template": True}}}
+    table = compare(frame, params, config, CELLS, TOLERANCES, KNOWN)
+    found = {
+        row.reproduced: row.verdict
+        for row in table[(table.metric == "perplexity") & table.experiment.notna()].itertuples()
+    }
+    assert found == {237000.0: "within tolerance", 9.0: "not published"}
 
 
 def test_shapes_compare_order_and_size_of_loss():

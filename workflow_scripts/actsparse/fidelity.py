@@ -6,12 +6,15 @@ from typing import Any
 import pandas as pd
 
 from actsparse.published import Cell
+from actsparse.tables.sources import STDERR
 
 WITHIN, OUTSIDE = "within tolerance", "outside"
 NOT_COMPARABLE, NOT_PUBLISHED = "not comparable", "not published"
 VERDICTS = (WITHIN, OUTSIDE, NOT_COMPARABLE, NOT_PUBLISHED)
 PERPLEXITY, COUNT = "perplexity", "replaced_linear_layers"
 COUNT_AS_PUBLISHED = "replaced_linear_layers_as_published"
+# By which fields of a cell an entry of known_differences.yaml is found, besides what was pruned.
+MATCHED = ("table", "model", "row", "metric", "source")
 WIKITEXT = "wikitext-2-raw-v1"
 WINDOW = 2048
 COLUMNS = [
@@ -53,7 +56,7 @@ def compare(
     found, matched = [], set()
     hub_names = {name: hub_name(entry["source"]) for name, entry in config["models"].items()}
     for cell in published:
-        row = _counterpart(rows, params, hub_names, cell)
+        row = _counterpart(rows, params, hub_names, cell, known)
         base = {
             "row": cell.row + (f" without {', '.join(cell.left_out)}" if cell.left_out else ""),
             "metric": cell.metric,
@@ -72,7 +75,8 @@ def compare(
         if not reason and pd.isna(ours):
             reason = "not measured here, or not finite"
         difference = ours - cell.value
-        verdict = NOT_COMPARABLE if reason else _verdict(cell, difference, tolerances)
+        stderr = row.get(cell.metric + STDERR, 0.0)
+        verdict = NOT_COMPARABLE if reason else _verdict(cell, difference, stderr, tolerances)
         ours = {
             "model": row.model,
             "experiment": row.experiment,
@@ -115,7 +119,7 @@ def why_not_comparable(
 def known_difference(cell: Cell, known: list[dict[str, Any]]) -> str:
     """Return why a correct run cannot reproduce a published number; "" where nothing is known against it."""
     for entry in known:
-        fits = all(getattr(cell, key) == entry[key] for key in ("table", "model", "metric") if key in entry)
+        fits = all(getattr(cell, key) == value for key, value in entry.items() if key in MATCHED)
         pruned = cell.row != "none" and set(entry.get("pruned", [])) - set(cell.left_out)
         if fits and (pruned or "pruned" not in entry):
             return entry["reason"]
@@ -138,7 +142,11 @@ def is_plain(params: dict[str, Any]) -> bool:
     return all(params.get(key, default) == default for key, default in defaults.items())
 
 
-def _counterpart(rows: pd.DataFrame, params: dict, hub_names: dict[str, str], cell: Cell) -> pd.Series | None:
+def _counterpart(
+    rows: pd.DataFrame, params: dict, hub_names: dict[str, str], cell: Cell, known: list[dict[str, Any]]
+) -> pd.Series | None:
+    """Return the experiment that a cell is of; where a correct run cannot reproduce it, one as published."""
+    found = []
     for _, row in rows.iterrows():
         spec = params[row.model, row.experiment]
         same_projections = "pattern" not in spec or set(cell.projections) == set(spec["projections"])
@@ -148,13 +156,15 @@ def _counterpart(rows: pd.DataFrame, params: dict, hub_names: dict[str, str], ce
             and is_plain(spec)
             and same_projections
         ):
-            return row
-    return None
+            found.append(row)
+    wanted = bool(known_difference(cell, known))
+    found.sort(key=lambda row: params[row.model, row.experiment].get("as_published", False) != wanted)
+    return found[0] if found else None
 
 
-def _verdict(cell: Cell, difference: float, tolerances: dict[str, dict[str, Any]]) -> str:
+def _verdict(cell: Cell, difference: float, stderr: float, tolerances: dict[str, dict[str, Any]]) -> str:
     tolerance = tolerances.get(cell.metric, tolerances["accuracy"])
     if tolerance.get("exact"):
         return WITHIN if difference == 0 else OUTSIDE
-    allowed = tolerance.get("relative", 0) * abs(cell.value) + tolerance.get("absolute", 0) + cell.digit / 2
-    return WITHIN if abs(difference) <= allowed else OUTSIDE
+    allowed = tolerance.get("relative", 0) * abs(cell.value) + tolerance.get("standard_errors", 0) * stderr
+    return WITHIN if abs(difference) <= allowed + cell.digit / 2 else OUTSIDE
