@@ -1,4 +1,4 @@
-"""A SLURM cluster of one node on this machine: munge, slurmctld and slurmd, with two pretended GPUs."""
+"""A SLURM cluster of one node on this machine: munge, slurmctld and slurmd, with pretended GPUs."""
 
 import os
 import shutil
@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo")
-GPUS = 2
 # Where SLURM's commands look. SLURM_CONF will not do: the executor drops it from the environment of jobs.
 CONFIGURATION = Path("/etc/slurm")
 NVIDIA_MAJOR = 195  # of NVIDIA's devices; nothing answers here
@@ -45,7 +44,7 @@ AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 OverTimeLimit=0
 KillWait=1
-MinJobAge=600
+MinJobAge=3600
 GresTypes=gpu
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=64000 Gres=gpu:{gpus} State=UNKNOWN
@@ -65,11 +64,22 @@ def missing() -> str | None:
 
 
 class Cluster:
-    """The cluster: all its files are in `folder`, and linked from where SLURM looks for its configuration."""
+    """The cluster: all its files are in `folder`, and linked from where SLURM looks for its configuration.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `around_slurmd` are the words of a command that starts slurmd as the rest of its line says.
+    """
+
+    def __init__(self, folder: Path, gpus: int = 2, around_slurmd: tuple[str, ...] = ()) -> None:
+        self.folder, self.gpus, self.around_slurmd = folder, gpus, around_slurmd
+        self._links = [CONFIGURATION / name for name in ("slurm.conf", "gres.conf")]
         self._daemons: list[subprocess.Popen] = []
+        # A configuration without its cluster makes every start of Snakemake wait 9 s for the controller. The
+        # links must go even if this process is killed: the guard's input ends with it.
+        self._guard = subprocess.Popen(
+            ["sh", "-c", 'cat; rm -f "$@"', "guard", *map(str, self._links)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def start(self) -> None:
         """Start the daemons and wait until the node is idle. Raises RuntimeError with the logs otherwise."""
@@ -79,10 +89,11 @@ class Cluster:
         host = socket.gethostname().split(".")[0]
         ports = _free_ports(2)
         configuration = SLURM_CONF.format(
-            host=host, port=ports[0], slurmd_port=ports[1], folder=self.folder, gpus=GPUS
+            host=host, port=ports[0], slurmd_port=ports[1], folder=self.folder, gpus=self.gpus
         )
         self._configure("slurm.conf", configuration)
-        self._configure("gres.conf", f"NodeName={host} Name=gpu File={self.folder}/gpu[0-{GPUS - 1}]\n")
+        devices = f"{self.folder}/gpu[0-{self.gpus - 1}]"
+        self._configure("gres.conf", f"NodeName={host} Name=gpu File={devices}\n")
         key = self.folder / "munge" / "key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
@@ -93,7 +104,7 @@ class Cluster:
         )  # fmt: skip
         _wait(lambda: (munge / "socket").exists(), self)
         self._daemon("slurmctld", "-D")
-        self._daemon("slurmd", "-D")
+        self._daemon(*self.around_slurmd, "slurmd", "-D")
         _wait(lambda: self.call("sinfo", "--noheader", "--format=%t").strip() == "idle", self)
 
     def stop(self) -> None:
@@ -106,8 +117,8 @@ class Cluster:
                 daemon.wait(10)
             except subprocess.TimeoutExpired:
                 daemon.kill()
-        for name in ("slurm.conf", "gres.conf"):
-            (CONFIGURATION / name).unlink(missing_ok=True)
+        self._guard.stdin.close()
+        self._guard.wait(10)
 
     def call(self, *command: str) -> str:
         """What a SLURM command prints; nothing when it fails, as it does before the daemons are up."""
@@ -128,12 +139,14 @@ class Cluster:
         (CONFIGURATION / name).symlink_to(self.folder / name)
 
     def _make_gpus(self) -> None:
-        for number in range(GPUS):
+        for number in range(self.gpus):
             os.mknod(self.folder / f"gpu{number}", 0o666 | stat.S_IFCHR, os.makedev(NVIDIA_MAJOR, number))
 
     def _daemon(self, *command: str) -> None:
         with (self.folder / f"{Path(command[0]).name}.out.log").open("w") as log:
-            self._daemons.append(subprocess.Popen(command, stdout=log, stderr=log))
+            # Killed with this process, however that ends.
+            words = ("setpriv", "--pdeathsig=TERM", *command)
+            self._daemons.append(subprocess.Popen(words, stdout=log, stderr=log))
 
 
 def _free_ports(count: int) -> list[int]:

@@ -16,7 +16,7 @@ def load_model(
 
     A device without an index ("cuda") stands for all visible GPUs: with several, accelerate spreads the
     layers over them. Only safetensors are read. Raises ValueError when a file of the manifest is missing or
-    has another size.
+    has another size, and when the GPUs are too few for the model.
     """
     folder = verify_model(manifest)["path"]
     spread = device.type == "cuda" and device.index is None and torch.cuda.device_count() > 1
@@ -28,6 +28,9 @@ def load_model(
         trust_remote_code=trust_remote_code,
         device_map="balanced" if spread else device,
     )
+    # What found no room waits elsewhere for its turn; it could neither be pruned nor ranked by.
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError(f"{manifest}: the model does not fit on the GPUs of this job (gpus_per_job)")
     return model.eval().requires_grad_(False)
 
 
