@@ -6,7 +6,7 @@ FITTED_CODEBOOKS = [name for name in STUDY.codebooks if name not in GIVEN_CODEBO
 
 rule fit_codebook:
     input:
-        patterns=lambda w: patterns_folder(w.model, STUDY.codebooks[w.codebook]["threshold"]),
+        patterns=lambda w: patterns_folder(w.model, patterns_slug(STUDY.codebooks[w.codebook])),
     output:
         f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
     log:

@@ -12,7 +12,7 @@ from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES
 from actsparse.provenance import source_digest
 from actsparse.resources.sources import LocalPath, PackageFile, parse_source
 from actsparse.study import ConfigError, load_study
-from actsparse.study.grid import codebook_options
+from actsparse.study.grid import codebook_options, patterns_slug
 from actsparse.study.checks import model_shape
 from actsparse.study.memory import evaluation_memory_mb
 
@@ -130,16 +130,16 @@ def thresholds_file(model, sparsity):
     return given.get(str(sparsity), f"{RESULTS}/thresholds/{model}/{sparsity}.json")
 
 
-def patterns_folder(model, sparsity):
-    """The activation patterns of a model: given ones, or those that this study extracts."""
+def patterns_folder(model, patterns):
+    """The activation patterns of a model by their name: given ones, or those that this study extracts."""
     given = CONFIG["models"][model]["patterns"]
-    return given.get(str(sparsity), f"{RESULTS}/patterns/{model}/{sparsity}")
+    return given.get(patterns, f"{RESULTS}/patterns/{model}/{patterns}")
 
 
-def stored_magnitudes(sparsity):
+def stored_magnitudes(patterns):
     """The type of stored magnitudes, None where no codebook needs any."""
     needed = any(
-        str(params["threshold"]) == sparsity and params["algorithm"] in NEED_MAGNITUDES
+        patterns_slug(params) == patterns and params["algorithm"] in NEED_MAGNITUDES
         for params in STUDY.codebooks.values()
     )
     return CONFIG["codebooks"]["magnitudes"] if needed else None

@@ -23,6 +23,7 @@ rule evaluate_perplexity:
     params:
         experiment=experiment_params,
         scheme_files=lambda w: list(scheme_files(w)),
+        windows=lambda w: STUDY.experiments[w.experiment].perplexity_windows,
         code=lambda w: digest("evaluate_perplexity.py", *STUDY.experiments[w.experiment].modules),
     message:
         "Perplexity of {wildcards.model} under {wildcards.experiment} ({resources.mem_mb} MB)"

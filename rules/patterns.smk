@@ -1,17 +1,21 @@
-# A second pass applies the thresholds and stores which neurons are active, one bit each.
+# A second pass applies the thresholds and stores which neurons are active, one bit each: in the calibration
+# text or, as published, in the text that perplexity is measured on.
+PATTERN_TEXTS = {"": "calibration", "-published": "perplexity"}
 
 
 rule extract_patterns:
     input:
         model="resources/models/{model}.json",
-        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+        windows=lambda w: f"{RESULTS}/windows/{w.model}/{PATTERN_TEXTS[w.text]}.safetensors",
         thresholds=lambda w: thresholds_file(w.model, w.sparsity),
     output:
-        directory(f"{RESULTS}/patterns/{{model}}/{{sparsity}}"),
+        directory(f"{RESULTS}/patterns/{{model}}/{{sparsity}}{{text}}"),
     log:
-        f"{RESULTS}/logs/extract_patterns/{{model}}/{{sparsity}}.log",
+        f"{RESULTS}/logs/extract_patterns/{{model}}/{{sparsity}}{{text}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/extract_patterns/{{model}}/{{sparsity}}.tsv"
+        f"{RESULTS}/benchmarks/extract_patterns/{{model}}/{{sparsity}}{{text}}.tsv"
+    wildcard_constraints:
+        text="|".join(PATTERN_TEXTS),
     conda:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
@@ -23,10 +27,10 @@ rule extract_patterns:
     params:
         projections=FFN,
         patterns=CONFIG["codebooks"]["patterns"],
-        magnitudes=lambda w: stored_magnitudes(w.sparsity),
+        magnitudes=lambda w: stored_magnitudes(w.sparsity + w.text),
         loading=loading,
         code=digest("extract_patterns.py"),
     message:
-        "Extracting activation patterns of {wildcards.model} at sparsity {wildcards.sparsity}"
+        "Extracting activation patterns of {wildcards.model} at sparsity {wildcards.sparsity}{wildcards.text}"
     script:
         "../workflow_scripts/extract_patterns.py"

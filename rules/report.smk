@@ -24,7 +24,11 @@ ACTIVE_NEURONS = [
     f"{RESULTS}/active_neurons/{model}/{sparsity}.json"
     for model in CONFIG["models"]
     for sparsity in sorted(
-        {codebook["threshold"] for codebook in STUDY.codebooks.values() if not codebook.get("centroids")}
+        {
+            codebook["threshold"]
+            for codebook in STUDY.codebooks.values()
+            if not (codebook.get("centroids") or codebook["as_published"])
+        }
     )
 ]
 MEASURED = SOURCES | set(STUDY.benchmarks) | ({"active_neurons"} if ACTIVE_NEURONS else set())

@@ -91,6 +91,17 @@ def test_replacement_is_the_last_entry_of_the_objective(store):
     assert count_active(replaced.centroids).eq(42).all()
 
 
+def study_of(folder, options, without=()):
+    """Load a study of one codebook experiment with these options."""
+    experiment = {"method": "codebook", "threshold": 0.5, "clusters": 4, "centroid_sparsity": 0.2, **options}
+    (folder / "model").mkdir()
+    for name in ("facts", "boolq", "piqa"):
+        (folder / f"{name}.jsonl").touch()
+    config = {key: value for key, value in CONFIG.items() if key not in without}
+    config["experiments"] = {"book": experiment}
+    return load_study(config, ROOT / "rules/schemas/config.schema.yaml", folder)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -102,13 +113,19 @@ def test_replacement_is_the_last_entry_of_the_objective(store):
     ],
 )
 def test_options_that_do_not_fit_are_refused(tmp_path, options, message):
-    experiment = {"method": "codebook", "threshold": 0.5, "clusters": 4, "centroid_sparsity": 0.2, **options}
-    (tmp_path / "model").mkdir()
-    for name in ("facts", "boolq", "piqa"):
-        (tmp_path / f"{name}.jsonl").touch()
     with pytest.raises(ConfigError, match=message):
-        load_study(
-            CONFIG | {"experiments": {"book": experiment}},
-            ROOT / "rules/schemas/config.schema.yaml",
-            tmp_path,
-        )
+        study_of(tmp_path, options)
+
+
+def test_the_published_protocol_is_another_codebook_and_one_window(tmp_path):
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "theirs").mkdir()
+    ours, theirs = study_of(tmp_path / "ours", {}), study_of(tmp_path / "theirs", {"as_published": True})
+    assert [e.perplexity_windows for s in (ours, theirs) for e in s.experiments.values()] == [None, 1]
+    assert list(ours.codebooks) == ["coverage-pooled-t0.5-k4-s0.2"]
+    assert list(theirs.codebooks) == ["coverage-pooled-t0.5-published-k4-s0.2"]
+    with pytest.raises(
+        ConfigError, match=r"^perplexity: missing \(required by experiments.book.as_published"
+    ):
+        (tmp_path / "no").mkdir()
+        study_of(tmp_path / "no", {"as_published": True}, without=("perplexity",))

@@ -3,6 +3,7 @@
 import json
 
 import yaml
+from actsparse.files import read_json, sha256_of
 from tiny_study import CONFIG, make_study, planned, run
 
 SMALL = {"method": "codebook", "threshold": 0.5, "clusters": 4, "centroid_sparsity": 0.25}
@@ -11,6 +12,7 @@ FITTED = {
     "aware": {**SMALL, "algorithm": "activation_aware", "scope": "per_layer", "groups": [1, 2]},
     "alone": {**SMALL, "combine": "replace"},
     "routed": {**SMALL, "assignment": "router", "router_rank": 3},
+    "published": {**SMALL, "algorithm": "as_published", "as_published": True},
 }
 FOLDER = "results/tiny"
 CODEBOOK = "coverage-pooled-t0.5-k4-s0.25"
@@ -28,7 +30,7 @@ def record(study, experiment):
 
 def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     study = make_study(tmp_path, config(FITTED))
-    names = ["plain", "aware-g1", "aware-g2", "alone", "routed"]
+    names = ["plain", "aware-g1", "aware-g2", "alone", "routed", "published"]
     results = [f"{FOLDER}/evaluations/llama/{name}/perplexity.json" for name in names]
     run(study, *results, f"{FOLDER}/exports/llama/{CODEBOOK}")
     plain, alone, aware = record(study, "plain"), record(study, "alone"), record(study, "aware-g2")
@@ -36,6 +38,14 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     assert aware["coverage"]["up_proj"]["energy"] > aware["coverage"]["up_proj"]["recall"]
 
     assert 0.25 <= record(study, "routed")["coverage"]["gate_proj"]["accuracy"] <= 1
+    assert 0.5 < plain["coverage"]["gate_proj"]["fitting_recall"] < 1
+
+    # As published: fitted to the text that perplexity is measured on, the first window of it.
+    published = record(study, "published")
+    assert (published["windows"], plain["windows"]) == (1, 2)
+    for patterns, text in (("0.5-published", "perplexity"), ("0.5", "calibration")):
+        identity = read_json(study / f"{FOLDER}/patterns/llama/{patterns}/manifest.json")["identity"]
+        assert identity["windows"] == sha256_of(study / f"{FOLDER}/windows/llama/{text}.safetensors")
 
     exported = sorted(path.name for path in (study / f"{FOLDER}/exports/llama/{CODEBOOK}").glob("*.pt"))
     assert exported == sorted(f"centroids_{word}_4_sparsity_25.pt" for word in FFN)

@@ -14,7 +14,7 @@ if "snakemake" in globals():
         windows, _ = load_windows(snakemake.input.windows)
         evaluate(
             "perplexity",
-            lambda model, _: measure_perplexity(model, windows),
+            lambda model, _: measure_perplexity(model, windows[: snakemake.params.windows]),
             model=snakemake.input.model,
             data={"windows": snakemake.input.windows},
             scheme_files={name: snakemake.input[name] for name in snakemake.params.scheme_files},

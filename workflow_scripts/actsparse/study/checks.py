@@ -126,7 +126,7 @@ def _check_experiment(experiment: Experiment, config: dict[str, Any]) -> None:
             lookup(registries[key], params[key], key)
         except ValueError as error:
             raise ConfigError(f"{where}.{key}: {error}") from None
-    _check_codebook(experiment)
+    _check_codebook(experiment, config)
     calibrated = experiment.thresholds is not None or experiment.needs_statistics or experiment.preparation
     if calibrated and "calibration" not in config:
         raise ConfigError(f"calibration: missing (required by {where})")
@@ -149,7 +149,7 @@ def _check_experiment(experiment: Experiment, config: dict[str, Any]) -> None:
         raise ConfigError(f"{where}.rank: missing (required by mitigation low_rank)")
 
 
-def _check_codebook(experiment: Experiment) -> None:
+def _check_codebook(experiment: Experiment, config: dict[str, Any]) -> None:
     where, params = f"experiments.{experiment.slug}", experiment.params
     for key in OPTIONS.keys() & params.keys():
         if params["algorithm"] not in OPTIONS[key]:
@@ -157,6 +157,8 @@ def _check_codebook(experiment: Experiment) -> None:
                 f"{where}.{key}: algorithm {params['algorithm']} has no such option "
                 f"(allowed algorithms: {', '.join(OPTIONS[key])})"
             )
+    if params.get("as_published") and experiment.method == "codebook" and "perplexity" not in config:
+        raise ConfigError(f"perplexity: missing (required by {where}.as_published, which fits to its text)")
     if "centroids" in params and (missing := set(params["projections"]) - set(params["centroids"])):
         raise ConfigError(f"{where}.centroids: no file for {', '.join(sorted(missing))}")
 
@@ -253,13 +255,14 @@ def _check_sizes(experiment: Experiment, config: dict[str, Any], model: str, sha
                 )
     if experiment.method == "codebook" and "centroids" not in params:
         _check_groups(experiment, model, shape)
-        # A calibration that takes all windows is bounded by the text, whose length is not known yet.
-        calibration, most = config["calibration"], config["codebooks"]["patterns"]
-        if calibration["sequences"] is not None:
-            most = min(most, calibration["sequences"] * calibration["sequence_length"] * layers)
+        # All windows are as many as the text has, whose length is not known yet.
+        use = "perplexity" if params["as_published"] else "calibration"
+        text, most = config[use], config["codebooks"]["patterns"]
+        if text["sequences"] is not None:
+            most = min(most, text["sequences"] * text["sequence_length"] * layers)
         most = most // layers if params["scope"] == "per_layer" else most
         if params["clusters"] > most:
             raise ConfigError(
                 f"{where}.clusters: {params['clusters']} is more than the {most} patterns that {model} "
-                "gives to fit on (see codebooks.patterns and calibration.sequences)"
+                f"gives to fit on (see codebooks.patterns and {use}.sequences)"
             )

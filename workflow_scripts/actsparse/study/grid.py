@@ -90,6 +90,11 @@ class Experiment:
         return codebook_slug(self.params) if self.method == "codebook" else None
 
     @property
+    def perplexity_windows(self) -> int | None:
+        """How many windows its perplexity is measured on, the first ones; None for all."""
+        return 1 if self.method == "codebook" and self.as_published else None
+
+    @property
     def router(self) -> str | None:
         """The slug of the routers it needs, if it needs any."""
         if self.params.get("assignment") != "router":
@@ -187,6 +192,11 @@ def _from_preset(where: str, preset: str, **arguments: Any) -> dict[str, Any]:
     return PRESETS[preset](**arguments)
 
 
+def patterns_slug(params: dict[str, Any]) -> str:
+    """Return the name of the patterns that an experiment's codebook is fitted to."""
+    return f"{params['threshold']}{'-published' * params['as_published']}"
+
+
 def codebook_slug(params: dict[str, Any]) -> str:
     """Return the name of the codebook that an experiment with these parameters uses."""
     size = f"k{params['clusters']}-s{params['centroid_sparsity']}"
@@ -197,7 +207,7 @@ def codebook_slug(params: dict[str, Any]) -> str:
         f"-{SLUG_LABELS.get(key, key)}{_word(value)}"
         for key, value in {**grouped, **codebook_options(params)}.items()
     ]
-    return f"{params['algorithm']}-{params['scope']}-t{params['threshold']}-{size}{''.join(options)}"
+    return f"{params['algorithm']}-{params['scope']}-t{patterns_slug(params)}-{size}{''.join(options)}"
 
 
 def codebook_options(params: dict[str, Any]) -> dict[str, Any]:
