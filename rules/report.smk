@@ -19,7 +19,7 @@ COMPARISONS = expand(
     table=["fidelity", "shapes"],
     suffix=["csv", "md", "tex", "html"],
 )
-PROVENANCE = [f"{RESULTS}/provenance.json", f"{RESULTS}/provenance.html"]
+PROVENANCE = [f"{RESULTS}/provenance.json", f"{RESULTS}/provenance.html", f"{RESULTS}/config.yaml"]
 ACTIVE_NEURONS = [
     f"{RESULTS}/active_neurons/{model}/{sparsity}.json"
     for model in CONFIG["models"]
@@ -162,7 +162,13 @@ rule describe_results:
             f"{RESULTS}/provenance.html",
             caption="captions/provenance.rst",
             category="Provenance",
-            labels={"table": "result files"},
+            labels={"file": "result files"},
+        ),
+        config=report(
+            f"{RESULTS}/config.yaml",
+            caption="captions/config.rst",
+            category="Provenance",
+            labels={"file": "config"},
         ),
     log:
         f"{RESULTS}/logs/describe_results/provenance.log",
@@ -176,7 +182,7 @@ rule describe_results:
         runtime=10,
     params:
         results=EVALUATIONS,
-        study=STUDY.name,
+        config=CONFIG,
         code=digest("describe_results.py"),
     message:
         "Listing the result files with checksums and versions"
@@ -203,7 +209,6 @@ rule archive:
         mem_mb=1000,
         runtime=30,
     params:
-        config=CONFIG,
         code=digest("archive_study.py"),
     message:
         "Packing the study into {output}"

@@ -10,7 +10,6 @@ if "snakemake" in globals():
     with log_to(snakemake.log[0]):
         archive_study(
             Path(snakemake.input.provenance[0]).parent,
-            snakemake.params.config,
             git_commit(),
             target=snakemake.output[0],
         )

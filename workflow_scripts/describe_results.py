@@ -1,8 +1,10 @@
 """Where the study's numbers come from: its result files with checksums, commits, devices and versions."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 from actsparse.files import atomic_path, read_json, sha256_of, write_json
 from actsparse.logs import log_to
 from actsparse.tables.cells import best_values, columns, common_to_all_rows
@@ -13,11 +15,14 @@ CAPTION = "Result files of study {study}. Full checksums, versions and commits a
 SHOWN_DIGITS = 12
 
 
-def describe(results: list[Path], study: str, as_json: Path, as_html: Path) -> None:
-    """Write {"study", "results": {file: {"sha256", "git_commit", "device", "dtype", "versions"}}} and a page.
+def describe(
+    results: list[Path], config: dict[str, Any], as_json: Path, as_html: Path, config_file: Path
+) -> None:
+    """Write {"study", "results": {file: {"sha256", "git_commit", "device", "dtype", "versions"}}} as JSON.
 
-    The page shortens checksums and commits.
+    The same as a page, which shortens checksums and commits, and the config as YAML.
     """
+    study = config["study"]
     files = {
         str(path): {
             "sha256": sha256_of(path),
@@ -41,15 +46,17 @@ def describe(results: list[Path], study: str, as_json: Path, as_html: Path) -> N
     common = common_to_all_rows(rows)
     shown = columns(rows.drop(columns=list(common)), best_values(rows, rows, []), {})
     page = html_page(shown, " ".join([CAPTION.format(study=study), *told(common, {})]), "provenance")
-    with atomic_path(as_html) as temporary:
-        temporary.write_text(page)
+    for target, text in ((as_html, page), (config_file, yaml.safe_dump(config, sort_keys=False))):
+        with atomic_path(target) as temporary:
+            temporary.write_text(text)
 
 
 if "snakemake" in globals():
     with log_to(snakemake.log[0]):
         describe(
             snakemake.params.results,
-            snakemake.params.study,
+            snakemake.params.config,
             as_json=snakemake.output.json,
             as_html=snakemake.output.html,
+            config_file=snakemake.output.config,
         )

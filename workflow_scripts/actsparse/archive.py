@@ -9,9 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import yaml
 from rocrate.rocrate import ROCrate
 
 from actsparse.files import atomic_path, sha256_of
@@ -23,31 +21,30 @@ KEPT = (
     "evaluations/**/*.json",
     "benchmarks/**/*.tsv",
     "logs/**/*.log",
-    "provenance.*",
+    "tables/results.*",
     "tables/*",
     "figures/*",
+    "provenance.*",
+    "config.yaml",
 )
 CHECKSUMS = "SHA256SUMS"
 
 
-def archive_study(results: Path, config: dict[str, Any], commit: str | None, target: Path) -> None:
-    """Pack `results` (results/<study>) and the study's config into the zip `target`, atomically.
+def archive_study(results: Path, commit: str | None, target: Path) -> None:
+    """Pack `results` (results/<study>) into the zip `target`, atomically.
 
     Every file has its SHA-256 in ro-crate-metadata.json and in SHA256SUMS (`sha256sum --check`).
     """
     results = Path(results)
-    root = Path("results") / config["study"]
+    root = Path("results") / results.name
     with tempfile.TemporaryDirectory() as scratch:
-        own = Path(scratch) / "config.yaml"
-        own.write_text(yaml.safe_dump(config, sort_keys=False))
         files = {root / path.relative_to(results): path for path in kept_files(results)}
-        files[root / "config.yaml"] = own
         sums = Path(scratch) / CHECKSUMS
         sums.write_text("".join(f"{sha256_of(path)}  {name}\n" for name, path in files.items()))
         crate = ROCrate()
-        crate.name = f"ActSparse study {config['study']}"
+        crate.name = f"ActSparse study {results.name}"
         crate.description = (
-            f"Config, results, tables, figures, logs and benchmarks of the study {config['study']}, "
+            f"Config, results, tables, figures, logs and benchmarks of the study {results.name}, "
             f"made by ActSparse at commit {commit or 'unknown'}."
         )
         crate.license = "https://www.apache.org/licenses/LICENSE-2.0"
@@ -62,6 +59,6 @@ def archive_study(results: Path, config: dict[str, Any], commit: str | None, tar
 
 
 def kept_files(results: Path) -> Iterator[Path]:
-    """Yield the files of results/<study> that go into the archive, in a fixed order."""
+    """Yield the files of results/<study> that go into the archive, in a fixed order; some twice."""
     for pattern in KEPT:
         yield from (path for path in sorted(results.glob(pattern)) if path.is_file())
