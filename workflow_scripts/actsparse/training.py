@@ -18,8 +18,9 @@ from actsparse.sparsify import Scheme
 class Recipe:
     """The paper's recipe: AdamW at 1e-4 with betas 0.9 and 0.95, 3 % warm-up, one epoch.
 
-    One step is one window. Every `validate_every` steps the error on the validation windows is measured;
-    training of a site ends after `patience` measurements without improvement, and the best parameters count.
+    After the warm-up the rate falls linearly to zero, as in the artifact. One step is one window. Every
+    `validate_every` steps the error on the validation windows is measured; training of a site ends after
+    `patience` measurements without improvement, and the best parameters count.
     """
 
     learning_rate: float = 1e-4
@@ -90,7 +91,8 @@ def _train_layer(
             step += 1
             if step % recipe.validate_every == 0:
                 _validate(stage, active, validation)
-    _validate(stage, [learner for learner in learners if not learner.finished], validation)
+    if step % recipe.validate_every:
+        _validate(stage, [learner for learner in learners if not learner.finished], validation)
 
 
 def _validate(stage: Stage, learners: list["_Learner"], validation: range) -> None:
@@ -128,9 +130,10 @@ class _Learner:
             betas=recipe.betas,
             weight_decay=recipe.weight_decay,
         )
-        warm_up = max(1, round(recipe.warm_up * windows * recipe.epochs))
+        steps = windows * recipe.epochs
+        warm_up = max(1, round(recipe.warm_up * steps))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: min(1.0, (step + 1) / warm_up)
+            self.optimiser, lambda step: min((step + 1) / warm_up, (steps - step) / max(1, steps - warm_up))
         )
         self.steps = self.stale = 0
         self.errors: list[float] = []
