@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from actsparse.codebooks.parallel import share, spread
+from actsparse.codebooks.parallel import spread
 from fit_codebook import fit
 from made_up_patterns import FIT, write_store, write_weighted_store
 
 OPTIONS = {
-    "coverage": {"seeding": "stratified", "validation": 0.2},
+    "coverage": {"seeding": "stratified", "validation": 0.2, "replace_below": 0.5},
     "activation_aware": {"seeding": "kmeans++"},
-    "penalised": {},
+    "penalised": {"seed_sparsity": 0.3},
 }
 
 
@@ -62,7 +62,3 @@ def test_an_error_in_a_process_is_told_here(tmp_path, stores):
         torch.multiprocessing.ProcessRaisedException, match="clusters: 91 is more than the 90"
     ):
         fit(stores["coverage"], output=tmp_path / "book", threads=1, processes=2, **spec)
-
-
-def test_shares_follow_one_another():
-    assert share(7) == (0, 7)
