@@ -2,9 +2,9 @@
 
     python benchmarks/held_out_gap.py [--folder F] [--threads N]
 
-Works in the folder of compare_codebooks.py, which must have run there. Fits `coverage` codebooks (20 % sparse,
-at most 20 updates) to gate of layers 0, 14 and 28 of the default study's model; prints means over these
-layers and, as the last line, one JSON object of the held-out recalls.
+Works in the folder of compare_codebooks.py, which must have run there. Fits `coverage` codebooks (20 %
+sparse, at most 20 updates) to gate of layers 0, 14 and 28 of the default study's model; prints means over
+these layers and, as the last line, one JSON object of the held-out recalls.
 """
 
 import argparse
