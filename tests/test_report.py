@@ -7,10 +7,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from actsparse.files import sha256_of
 from browser import MISSING, browser
 from rocrate.rocrate import ROCrate
-from tiny_study import run
+from tiny_study import CONFIG, run
 
 in_browser = pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)} (Debian packages)")
 
@@ -161,8 +162,10 @@ def test_comparison_says_that_the_model_was_not_published(finished_study):
     assert all(row["reason"] for row in rows if row["verdict"] == "not comparable")
 
 
-def test_provenance_names_every_result_file(finished_study):
+def test_provenance_names_every_result_file_and_has_the_config(finished_study):
     study, _ = finished_study
+    config = yaml.safe_load((study / "results/tiny/config.yaml").read_text())
+    assert config["experiments"] == CONFIG["experiments"]
     told = json.loads((study / "results/tiny/provenance.json").read_text())["results"]
     files = {str(path.relative_to(study)) for path in study.glob("results/tiny/evaluations/*/*/*.json")}
     assert set(told) == files

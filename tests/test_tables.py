@@ -15,7 +15,7 @@ from actsparse.tables.html import html_page
 from actsparse.tables.latex import escape, latex_table
 from actsparse.tables.protocol import protocol
 from actsparse.tables.records import mean_accuracy, read_results
-from actsparse.tables.render import csv_text, markdown_table
+from actsparse.tables.render import csv_text, markdown_table, write_table
 from actsparse.tables.sources import codebooks, evaluations, pruning_word, target_sparsity
 from collate_tables import collate
 from show_tables import show
@@ -239,10 +239,22 @@ def test_mean_accuracy(files):
     assert pd.isna(mean_accuracy({})[0])
 
 
+def test_a_table_longer_than_a_page_runs_over_several(folder, tmp_path):
+    assert r"\begin{tabular}" in (folder / "results.tex").read_text()
+    rows = pd.DataFrame({"layer": range(60), "threshold": 0.5})
+    write_table(rows, rows, {"columns": list(rows), "caption": "Long."}, "long", [], tmp_path)
+    text = (tmp_path / "long.tex").read_text()
+    assert r"\begin{longtable}{rr}" in text and r"\endhead" in text and r"\begin{table}" not in text
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is missing (texlive-latex-base)")
 def test_latex_compiles(folder, tmp_path):
-    inputs = "\n".join(rf"\input{{{path}}}" for path in sorted(folder.glob("*.tex")))
-    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{inputs}\end{{document}}"
+    rows = pd.DataFrame({"layer": range(60), "threshold": 0.5})
+    write_table(rows, rows, {"columns": list(rows), "caption": "50 % long."}, "long", [], tmp_path)
+    tables = [*sorted(folder.glob("*.tex")), tmp_path / "long.tex"]
+    inputs = "\n".join(rf"\input{{{path}}}" for path in tables)
+    packages = r"\usepackage{booktabs,longtable}"
+    document = rf"\documentclass{{article}}{packages}\begin{{document}}{inputs}\end{{document}}"
     (tmp_path / "all.tex").write_text(document)
     done = subprocess.run(
         ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"],

@@ -2,6 +2,7 @@
 
 from actsparse.tables.cells import MISSING, Cell, Column
 
+ROWS_OF_A_PAGE = 45
 SPECIAL = {character: "\\" + character for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -11,26 +12,18 @@ SPECIAL = {character: "\\" + character for character in "&%$#_{}"} | {
 
 
 def latex_table(shown: list[Column], caption: str, name: str) -> str:
-    """Return a table environment with the label tab:<name>; needs the package booktabs."""
+    """Return a table with the label tab:<name>; needs booktabs, and longtable for more than a page."""
     sides = "".join("r" if column.numeric else "l" for column in shown)
     rows = [" & ".join(map(_cell, cells)) + r" \\" for cells in zip(*(c.cells for c in shown), strict=True)]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escape(caption)}}}",
-            rf"\label{{tab:{name}}}",
-            rf"\begin{{tabular}}{{{sides}}}",
-            r"\toprule",
-            " & ".join(escape(column.heading) for column in shown) + r" \\",
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    head = [r"\toprule", " & ".join(escape(column.heading) for column in shown) + r" \\", r"\midrule"]
+    captioned = [rf"\caption{{{escape(caption)}}}", rf"\label{{tab:{name}}}"]
+    if len(rows) > ROWS_OF_A_PAGE:
+        begin = [rf"\begin{{longtable}}{{{sides}}}", *captioned, r"\\"]
+        lines = [*begin, *head, r"\endhead", *rows, r"\bottomrule", r"\end{longtable}"]
+    else:
+        begin = [r"\begin{table}", r"\centering", *captioned, rf"\begin{{tabular}}{{{sides}}}"]
+        lines = [*begin, *head, *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join([*lines, ""])
 
 
 def escape(text: str) -> str:
