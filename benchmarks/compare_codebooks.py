@@ -1,16 +1,17 @@
 """Compare codebooks on the default study's model: the tables of docs/codebooks.md.
 
-    python benchmarks/compare_codebooks.py [--folder F] [--only WORD ...] [--no-perplexity]
+    python benchmarks/compare_codebooks.py [--folder F] [--only ROW ...] [--tokens T] [--windows N]
 
-Fits each codebook to the patterns of 8 x 2,048 calibration tokens, at 50 % thresholds on gate, up and down of
-all layers, and measures it on 2 x 2,048 held-out tokens. Results are kept in F/<name>.json; what is there is
-not measured again. Prints the table as Markdown and, as the last line, one JSON object of perplexities.
+Fits each codebook to patterns of 8 x 2,048 calibration tokens, at 50 % thresholds on gate, up and down of all
+layers, and measures it on held-out text: what it covers on T tokens, perplexity on N windows of 2,048 tokens,
+evenly spaced. Results are kept in F/<name>.json; what is there is not measured again. Prints the table as
+Markdown and, as the last line, one JSON object of perplexities.
 """
 
 import argparse
 import json
 import math
-import resource
+import os
 import sys
 import time
 from dataclasses import replace
@@ -19,17 +20,18 @@ from pathlib import Path
 import pandas as pd
 import torch
 from tabulate import tabulate
+from torch import Tensor
 from transformers import AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
 from actsparse.codebooks.codebook import Codebook, load_codebooks, save_codebooks
-from actsparse.codebooks.fit import fit_codebook
+from actsparse.codebooks.fit import fit_codebook, fitting_tokens
 from actsparse.codebooks.quality import measure
 from actsparse.devices import use_threads
 from actsparse.evaluation.perplexity import measure_perplexity
 from actsparse.extraction import extract_patterns
-from actsparse.files import read_json, write_json
+from actsparse.files import digest_of, read_json, write_json
 from actsparse.histograms import measure_histograms
 from actsparse.models import load_model
 from actsparse.pattern_store import MANIFEST, PatternStore, PatternWriter
@@ -56,137 +58,164 @@ DEFAULTS = {
     "steps": 10,
     "seed": 42,
 }
-# Pooled codebooks are fitted to an eighth of the tokens; they have thirty times as many patterns.
-POOLED = {"patterns": 30 * 2048}
 LAYERED = {"scope": "per_layer"}
 AWARE = {"algorithm": "activation_aware"}
 PRODUCT = {**LAYERED, **AWARE, "clusters": 256, "patterns": 30 * 4096}
-EQUAL = {"clusters": 256, "patterns": 30 * 256}
+# On equal rows and K: what libraries can be given in reasonable time.
+EQUAL = {"clusters": 256, "patterns": 30 * 512}
+BASELINES = (
+    "kmeans",
+    "mini_batch_kmeans",
+    "faiss",
+    "binary_kmeans",
+    "penalised",
+    "as_published",
+    "mini_batch",
+)
 VARIANTS: dict[str, dict] = {
-    "thresholds alone": {},
     "single": {**LAYERED, "clusters": 1},
-    "coverage-pooled": {**POOLED},
-    "aware-pooled": {**POOLED, **AWARE},
-    "coverage-layered": {**LAYERED},
-    "aware-layered": {**LAYERED, **AWARE},
-    "as-published": {**POOLED, "algorithm": "as_published"},
-    "mini-batch-pooled": {**POOLED, "algorithm": "mini_batch"},
-    "stratified-pooled": {**POOLED, "options": {"seeding": "stratified"}},
-    "kmeans++-pooled": {**POOLED, "options": {"seeding": "kmeans++"}},
-    "product 8 x 256": {**PRODUCT, "groups": 8},
-    "product 16 x 256": {**PRODUCT, "groups": 16},
-    "product 32 x 256": {**PRODUCT, "groups": 32},
-    # On equal rows and K: what libraries can be given in reasonable time.
+    "coverage, pooled": {},
+    "activation_aware, pooled": {**AWARE},
+    "coverage, per layer": {**LAYERED},
+    "activation_aware, per layer": {**LAYERED, **AWARE},
+    "activation_aware, per layer, replace": {**LAYERED, **AWARE},
+    "8 groups of 256": {**PRODUCT, "groups": 8},
+    "16 groups of 256": {**PRODUCT, "groups": 16},
+    "32 groups of 256": {**PRODUCT, "groups": 32},
+    "as_published, pooled": {"algorithm": "as_published"},
+    "coverage (equal rows)": {**EQUAL},
+    **{f"{algorithm} (equal rows)": {**EQUAL, "algorithm": algorithm} for algorithm in BASELINES},
     **{
-        f"{algorithm} (256)": {**EQUAL, "algorithm": algorithm}
-        for algorithm in ("coverage", "kmeans", "mini_batch_kmeans", "binary_kmeans", "penalised")
+        f"coverage, {name} (equal rows)": {**EQUAL, "options": options}
+        for name, options in {
+            "kmeans++": {"seeding": "kmeans++"},
+            "stratified": {"seeding": "stratified"},
+            "balanced": {"balanced": True},
+        }.items()
     },
 }
+COMBINE = {"activation_aware, per layer, replace": "replace"}
+THRESHOLDS = {f"thresholds {share:g}": share for share in (0.5, 0.53, 0.55, 0.57, 0.6)}
+NAMES = ["dense", *THRESHOLDS, *VARIANTS]
 
 
-def prepare(folder: Path) -> None:
-    """Cut the windows, measure the thresholds and store the patterns, unless that is done."""
-    if (folder / "test" / MANIFEST).exists():
-        return
-    tokenizer = AutoTokenizer.from_pretrained(MODEL.with_suffix(""))
-    model = load_model(MODEL, "float32", torch.device("cpu"), False)
-    for split, count in WINDOWS.items():
+def windows_of(folder: Path, split: str, count: int) -> Tensor:
+    """Return `count` evenly spaced windows of a split, cutting them the first time."""
+    path = folder / f"{split}-{count}.safetensors"
+    if not path.exists():
+        tokenizer = AutoTokenizer.from_pretrained(MODEL.with_suffix(""))
         texts = pd.read_parquet(CORPUS / f"{split}.parquet")["text"].tolist()
-        windows, info = make_windows(tokenizer, texts, LENGTH, count)
-        save_windows(folder / f"{split}.safetensors", windows, info)
-    train, _ = load_windows(folder / "train.safetensors")
-    save_thresholds(
-        compute_thresholds(measure_histograms(model, train, FFN), 0.5), folder / "thresholds.json"
-    )
-    thresholds = load_thresholds(folder / "thresholds.json")
-    sites = find_sites(model, FFN, "output")
-    layers, widths = 1 + max(site.layer for site in sites), {site.projection: site.width for site in sites}
-    for split in WINDOWS:
-        windows, _ = load_windows(folder / f"{split}.safetensors")
-        with PatternWriter(folder / split, {"split": split}, layers, widths, magnitudes="uint8") as writer:
-            extract_patterns(model, windows, thresholds, writer)
+        save_windows(path, *make_windows(tokenizer, texts, LENGTH, count))
+    return load_windows(path)[0]
 
 
-def fitted(folder: Path, name: str, spec: dict) -> tuple[dict[str, Codebook], float]:
-    """Return the codebooks of a variant, from its file if it has one, and the seconds they took to fit."""
-    path = folder / f"{name}.safetensors"
+def thresholds_of(folder: Path, name: str) -> Path:
+    """Return the file of a row's thresholds, measuring all rows' the first time."""
+    if not (folder / max(THRESHOLDS) / "values.json").exists():
+        model = load_model(MODEL, "float32", torch.device("cpu"))
+        histograms = measure_histograms(model, windows_of(folder, "train", WINDOWS["train"]), FFN)
+        for row, share in THRESHOLDS.items():
+            save_thresholds(compute_thresholds(histograms, share), folder / row / "values.json")
+    return folder / (name if name in THRESHOLDS else "thresholds 0.5") / "values.json"
+
+
+def store_of(folder: Path, split: str) -> PatternStore:
+    """Return the patterns of a split, extracting them the first time."""
+    if not (folder / split / MANIFEST).exists():
+        thresholds = load_thresholds(thresholds_of(folder, ""))
+        model = load_model(MODEL, "float32", torch.device("cpu"))
+        sites = find_sites(model, FFN, "output")
+        layers, widths = 1 + max(site.layer for site in sites), {s.projection: s.width for s in sites}
+        about = {"identity": {"split": split}, "layers": layers, "widths": widths}
+        with PatternWriter(folder / split, **about, magnitudes="uint8") as writer:
+            extract_patterns(model, windows_of(folder, split, WINDOWS[split]), thresholds, writer)
+    return PatternStore(folder / split)
+
+
+def fitted(folder: Path, spec: dict) -> tuple[dict[str, Codebook], float]:
+    """Return the codebooks of a variant, from their file if it is there, and the CPU seconds of the fit."""
+    path = folder / f"{digest_of(spec)[:12]}.safetensors"
     if path.exists():
         codebooks, stored = load_codebooks(path)
-        if stored["spec"] == spec:
-            return codebooks, stored["seconds"]
-    store = PatternStore(folder / "train")
-    start = time.perf_counter()
+        return codebooks, stored["seconds"]
+    store = store_of(folder, "train")
+    start = time.process_time()
     codebooks = {projection: fit_codebook(store, projection, **spec) for projection in FFN}
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     save_codebooks(path, codebooks, {"spec": spec, "seconds": seconds})
     return codebooks, seconds
 
 
-def perplexity(folder: Path, codebooks: dict[str, Codebook] | None) -> dict:
-    """Return perplexity and realised sparsity on the held-out windows; of the thresholds alone for None."""
-    model = load_model(MODEL, "float32", torch.device("cpu"), False)
-    windows, _ = load_windows(folder / "test.safetensors")
-    scheme = build_scheme("threshold", {"projections": FFN}, folder / "thresholds.json", None)
-    if codebooks:
-        pattern = CodebookPattern(load_thresholds(folder / "thresholds.json"), codebooks)
-        scheme = replace(scheme, pattern=pattern)
+def coverage(folder: Path, spec: dict, most: int) -> dict:
+    """Return what a codebook covers of at most so many fitting and held-out tokens, and what it costs."""
+    codebooks, seconds = fitted(folder, spec)
+    row = {"spec": spec, "seconds": seconds, "bits": codebooks["gate_proj"].index_bits}
+    row["mb"] = sum(book.centroids.nbytes for book in codebooks.values()) / 2**20
+    train, test = (store_of(folder, split) for split in WINDOWS)
+    row["tokens"] = fitting_tokens(train, spec["patterns"])
+    for split, store, tokens in (("train", train, min(most, row["tokens"])), ("test", test, most)):
+        row[split] = {p: vars(measure(store, p, book, tokens)) for p, book in codebooks.items()}
+    return row
+
+
+def perplexity(folder: Path, name: str, windows: int) -> dict:
+    """Return the perplexity on so many held-out windows, that of each, and the realised sparsity."""
+    scheme = None
+    if name != "dense":
+        path = thresholds_of(folder, name)
+        scheme = build_scheme("threshold", {"projections": FFN}, path)
+        if name in VARIANTS:
+            codebooks, _ = fitted(folder, DEFAULTS | VARIANTS[name])
+            pattern = CodebookPattern(load_thresholds(path), codebooks, COMBINE.get(name, "and"))
+            scheme = replace(scheme, pattern=pattern)
+    model = load_model(MODEL, "float32", torch.device("cpu"))
     with sparsify(model, scheme) as applied:
-        start = time.perf_counter()
-        found = measure_perplexity(model, windows)
+        found = measure_perplexity(model, windows_of(folder, "test", windows))
     return {
-        "perplexity": found["value"],
+        "value": found["value"],
+        "each": [math.exp(nll) for nll in found["nll_per_window"]],
         "sparsity": applied.realised_sparsity,
-        "evaluation_seconds": time.perf_counter() - start,
     }
 
 
-def compare(folder: Path, name: str, with_perplexity: bool) -> dict:
-    """Measure a variant and return its row."""
+def compare(folder: Path, name: str, tokens: int, windows: int) -> dict:
+    """Measure a row, without perplexity if `windows` is 0, as far as it is not there."""
     path = folder / f"{name}.json"
-    row = read_json(path) if path.exists() else {}
-    if name == "thresholds alone":
-        row = row or {"name": name, **perplexity(folder, None)}
+    row = read_json(path) if path.exists() else {"name": name}
+    if name in VARIANTS and row.get("spec") != DEFAULTS | VARIANTS[name]:
+        row = {"name": name} | coverage(folder, DEFAULTS | VARIANTS[name], tokens)
         write_json(path, row)
-        return row
-    spec = DEFAULTS | VARIANTS[name]
-    if row.get("spec") != spec:
-        codebooks, seconds = fitted(folder, name, spec)
-        row = {"name": name, "spec": spec, "fit_seconds": seconds, "bits": codebooks["gate_proj"].index_bits}
-        row["memory_mb"] = sum(book.centroids.nbytes for book in codebooks.values()) / 2**20
-        row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-        for split in WINDOWS:
-            store = PatternStore(folder / split)
-            tokens = WINDOWS["test"] * LENGTH
-            row[split] = {p: vars(measure(store, p, book, tokens)) for p, book in codebooks.items()}
-        write_json(path, row)
-    if with_perplexity and "perplexity" not in row:
-        row |= perplexity(folder, fitted(folder, name, spec)[0])
+    if windows and f"{windows} windows" not in row:
+        row[f"{windows} windows"] = perplexity(folder, name, windows)
         write_json(path, row)
     return row
 
 
-def shown(row: dict) -> list[str]:
+def shown(row: dict, windows: int) -> list[str]:
     """Return a row of the table: figures of gate / up / down in percent."""
+    found = row.get(f"{windows} windows")
 
     def percent(split: str, key: str) -> str:
         return " / ".join(f"{100 * row[split][p][key]:.1f}" for p in FFN) if split in row else ""
 
     return [
         row["name"],
+        f"{row['tokens']:,}" if "tokens" in row else "",
         percent("test", "recall"),
         percent("train", "recall"),
         percent("test", "precision"),
         percent("test", "energy"),
-        f"{row['perplexity']:.1f}" if "perplexity" in row else "",
-        f"{100 * row['sparsity']:.1f}" if "sparsity" in row else "",
+        f"{found['value']:.1f}" if found else "",
+        f"{100 * found['sparsity']:.1f}" if found else "",
         str(row.get("bits", "")),
-        f"{row['memory_mb']:.1f}" if "memory_mb" in row else "",
-        f"{row['fit_seconds']:.0f}" if "fit_seconds" in row else "",
+        f"{row['mb']:.1f}" if "mb" in row else "",
+        f"{row['seconds']:.0f}" if "seconds" in row else "",
     ]
 
 
 HEADERS = [
     "codebook",
+    "fitting tokens",
     "held-out recall",
     "fitting recall",
     "precision",
@@ -195,23 +224,29 @@ HEADERS = [
     "sparsity",
     "bits",
     "MB",
-    "fit s",
+    "CPU s",
 ]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "results/codebook_comparison")
-    parser.add_argument("--only", nargs="*", default=list(VARIANTS), help="names of the codebooks")
-    parser.add_argument("--no-perplexity", action="store_true")
+    parser.add_argument("--only", nargs="*", default=NAMES, help="names of the rows")
+    parser.add_argument("--tokens", type=int, default=4096, help="of which coverage is measured")
+    parser.add_argument(
+        "--windows", type=int, default=2, help="on which perplexity is measured; 0: it is not"
+    )
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     use_threads(arguments.threads)
+    arguments.folder = arguments.folder.resolve()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    prepare(arguments.folder)
+    os.chdir(ROOT)  # the model's manifest has paths relative to it
     rows = []
     for name in arguments.only:
-        rows.append(compare(arguments.folder, name, not arguments.no_perplexity))
-        print(shown(rows[-1]), flush=True)
-    print(tabulate([shown(row) for row in rows], HEADERS, tablefmt="github", disable_numparse=True))
-    print(json.dumps({row["name"]: row.get("perplexity", math.nan) for row in rows}))
+        rows.append(compare(arguments.folder, name, arguments.tokens, arguments.windows))
+        print(shown(rows[-1], arguments.windows), flush=True)
+    table = [shown(row, arguments.windows) for row in rows]
+    print(tabulate(table, HEADERS, tablefmt="github", disable_numparse=True))
+    values = {row["name"]: row.get(f"{arguments.windows} windows", {}).get("value") for row in rows}
+    print(json.dumps(values))
