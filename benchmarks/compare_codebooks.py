@@ -175,6 +175,8 @@ def perplexity(folder: Path, name: str, windows: int) -> dict:
         "value": found["value"],
         "each": [math.exp(nll) for nll in found["nll_per_window"]],
         "sparsity": applied.realised_sparsity,
+        # Of the model at work, whose earlier layers are masked too.
+        **(scheme.pattern.measured() if name in VARIANTS else {}),
     }
 
 
