@@ -80,6 +80,8 @@ def legend_below(figure: Figure, *sources: Axes) -> None:
         for axes in sources
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
+    if not found:  # nothing was drawn, as where every perplexity is NaN
+        return
     widest = INCH_PER_LETTER * max(map(len, found)) + INCH_PER_HANDLE
     figure.set_figwidth(max(figure.get_figwidth(), widest))
     columns = min(len(found), int(figure.get_figwidth() / widest))
