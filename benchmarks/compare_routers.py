@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -39,15 +39,13 @@ from actsparse.evaluation.perplexity import measure_perplexity
 from actsparse.files import atomic_path, read_json, write_json
 from actsparse.models import load_model
 from actsparse.packing import unpack
-from actsparse.pattern_store import PatternStore
 from actsparse.patterns.codebook import CodebookPattern
 from actsparse.patterns.threshold import Threshold
 from actsparse.schemes import build_scheme
 from actsparse.sites import Site, find_sites
 from actsparse.sparsify import sparsify
 from actsparse.thresholds import Thresholds, load_thresholds
-from actsparse.windows import load_windows
-from compare_codebooks import MODEL, ROOT, prepare, replace
+from compare_codebooks import MODEL, ROOT, WINDOWS, store_of, thresholds_of, windows_of
 
 PROJECTIONS = ["gate_proj", "up_proj"]
 SPARSITY, RANK, EPOCHS = 0.2, 32, 10
@@ -59,7 +57,7 @@ def fitted(folder: Path, clusters: int) -> dict[str, Codebook]:
     """Return the codebooks of gate and up, from their file if there is one."""
     path = folder / "codebooks.safetensors"
     if not path.exists():
-        store = PatternStore(folder.parent / "train")
+        store = store_of(folder.parent, "train")
         options = {"clusters": clusters, "centroid_sparsity": SPARSITY, "algorithm": "activation_aware"}
         fitting = {"scope": "per_layer", "patterns": 30 * 4096, "steps": 10, "seed": 42}
         save_codebooks(path, {p: fit_codebook(store, p, **options, **fitting) for p in PROJECTIONS}, options)
@@ -70,7 +68,7 @@ def hidden_states(folder: Path, model: torch.nn.Module, sites: list[Site]) -> No
     """Store what each layer's feed-forward network gets, for the calibration and the held-out tokens."""
     for split, every in (("train", 2), ("test", 1)):
         if not (folder / f"{split}_{sites[-1].layer}.safetensors").exists():
-            windows = load_windows(folder.parent / f"{split}.safetensors")[0][::every]
+            windows = windows_of(folder.parent, split, WINDOWS[split])[::every]
             for layer, hidden in block_inputs(model, windows, sites).items():
                 with atomic_path(folder / f"{split}_{layer}.safetensors") as temporary:
                     save_file({"hidden": hidden.contiguous()}, temporary)
@@ -161,7 +159,7 @@ def key(site: Site) -> str:
 
 def perplexities(folder: Path, model: torch.nn.Module, sites: list[Site], books: dict[str, Codebook]) -> dict:
     """Return perplexity and realised sparsity with all layers predicted, by predictor; each is kept."""
-    thresholds = load_thresholds(folder.parent / "thresholds.json")
+    thresholds = load_thresholds(thresholds_of(folder.parent, ""))
     routers = {key(s): load_routers(folder / f"{key(s)}.router")[0][key(s)] for s in sites}
     factors = {key(s): load_file(folder / f"{key(s)}.safetensors") for s in sites}
     ones = ones_in_centroid(sites[0].width, SPARSITY)
@@ -185,8 +183,8 @@ def perplexities(folder: Path, model: torch.nn.Module, sites: list[Site], books:
     }
     path = folder / "perplexities.json"
     found = read_json(path) if path.exists() else {}
-    test = load_windows(folder.parent / "test.safetensors")[0]
-    scheme = build_scheme("threshold", {"projections": PROJECTIONS}, folder.parent / "thresholds.json", None)
+    test = windows_of(folder.parent, "test", WINDOWS["test"])
+    scheme = build_scheme("threshold", {"projections": PROJECTIONS}, thresholds_of(folder.parent, ""))
     for name, pattern in patterns.items():
         if name not in found:
             with sparsify(model, replace(scheme, pattern=pattern)) as applied:
@@ -199,10 +197,9 @@ def perplexities(folder: Path, model: torch.nn.Module, sites: list[Site], books:
 
 def compare(folder: Path, clusters: int, with_perplexity: bool) -> tuple[dict, dict]:
     """Return {site: {predictor: row}} and the perplexities, {} where none are wanted."""
-    prepare(folder.parent)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     model = load_model(MODEL, "float32", torch.device("cpu"), False)
-    thresholds = load_thresholds(folder.parent / "thresholds.json")
+    thresholds = load_thresholds(thresholds_of(folder.parent, ""))
     sites, codebooks = find_sites(model, PROJECTIONS, "output"), fitted(folder, clusters)
     hidden_states(folder, model, sites)
     for layer in sorted({site.layer for site in sites}):

@@ -2,9 +2,9 @@
 
     python benchmarks/held_out_gap.py [--folder F] [--threads N]
 
-Works in the folder of compare_codebooks.py, which must have run there. Fits `coverage` codebooks (20 %
-sparse, at most 20 updates) to gate of layers 0, 14 and 28 of the default study's model; prints means over
-these layers and, as the last line, one JSON object of the held-out recalls.
+Works in the folder of compare_codebooks.py. Fits `coverage` codebooks (20 % sparse, at most 20 updates) to
+gate of layers 0, 14 and 28 of the default study's model; prints means over these layers and, as the last
+line, one JSON object of the held-out recalls.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from actsparse.codebooks.fit import PatternStream, divided
 from actsparse.codebooks.selection import covered_and_active, replace_rare
 from actsparse.devices import use_threads
 from actsparse.pattern_store import PatternStore
+from compare_codebooks import ROOT, store_of
 
-ROOT = Path(__file__).parent.parent
 PROJECTION, LAYERS, SPARSITY, STEPS, SEED = "gate_proj", (0, 14, 28), 0.2, 20, 42
 VARIANTS = {
     "": {},
@@ -61,7 +61,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     use_threads(arguments.threads)
-    stores = [PatternStore(arguments.folder / split) for split in ("train", "test")]
+    stores = [store_of(arguments.folder, split) for split in ("train", "test")]
     table, found = [], {}
     for tokens in (4096, 16384):
         for clusters in (256, 1024):
