@@ -164,8 +164,9 @@ rule describe_results:
             category="Provenance",
             labels={"file": "result files"},
         ),
-        config=report(
-            f"{RESULTS}/config.yaml",
+        config=f"{RESULTS}/config.yaml",
+        shown_config=report(
+            f"{RESULTS}/config.html",
             caption="captions/config.rst",
             category="Provenance",
             labels={"file": "config"},

@@ -1,5 +1,6 @@
 """Where the study's numbers come from: its result files with checksums, commits, devices and versions."""
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,10 @@ CAPTION = "Result files of study {study}. Full checksums, versions and commits a
 SHOWN_DIGITS = 12
 
 
-def describe(
-    results: list[Path], config: dict[str, Any], as_json: Path, as_html: Path, config_file: Path
-) -> None:
+def describe(results: list[Path], config: dict[str, Any], as_json: Path, as_html: Path) -> None:
     """Write {"study", "results": {file: {"sha256", "git_commit", "device", "dtype", "versions"}}} as JSON.
 
-    The same as a page, which shortens checksums and commits, and the config as YAML.
+    The same as a page, which shortens checksums and commits.
     """
     study = config["study"]
     files = {
@@ -46,9 +45,19 @@ def describe(
     common = common_to_all_rows(rows)
     shown = columns(rows.drop(columns=list(common)), best_values(rows, rows, []), {})
     page = html_page(shown, " ".join([CAPTION.format(study=study), *told(common, {})]), "provenance")
-    for target, text in ((as_html, page), (config_file, yaml.safe_dump(config, sort_keys=False))):
+    with atomic_path(as_html) as temporary:
+        temporary.write_text(page)
+
+
+def write_config(config: dict[str, Any], as_yaml: Path, as_html: Path) -> None:
+    """Write a validated config, as a file to run and as a page: reports do not show YAML."""
+    text = yaml.safe_dump(config, sort_keys=False)
+    page = (
+        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>config</title><pre>{escape(text)}</pre>'
+    )
+    for target, content in ((as_yaml, text), (as_html, page)):
         with atomic_path(target) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(content)
 
 
 if "snakemake" in globals():
@@ -58,5 +67,9 @@ if "snakemake" in globals():
             snakemake.params.config,
             as_json=snakemake.output.json,
             as_html=snakemake.output.html,
-            config_file=snakemake.output.config,
+        )
+        write_config(
+            snakemake.params.config,
+            as_yaml=snakemake.output.config,
+            as_html=snakemake.output.shown_config,
         )

@@ -25,7 +25,7 @@ KEPT = (
     "tables/*",
     "figures/*",
     "provenance.*",
-    "config.yaml",
+    "config.*",
 )
 CHECKSUMS = "SHA256SUMS"
 
