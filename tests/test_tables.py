@@ -284,6 +284,15 @@ def test_what_all_rows_share_is_said_once(folder):
     assert rows_of(folder / "results.csv")[0]["model"] == "smol"
 
 
+def test_what_is_true_of_no_row_goes_without_saying(tmp_path):
+    rows = pd.DataFrame({"experiment": ["a", "b"], "as_published": [False, None], "scorer": "wina"})
+    write_table(rows, rows, {"columns": list(rows), "caption": "Two."}, "two", [], tmp_path)
+    assert (tmp_path / "two.md").read_text().startswith("Two. Throughout: scorer wina.\n\n| experiment |")
+    rows.loc[1, "as_published"] = True
+    write_table(rows, rows, {"columns": list(rows), "caption": "Two."}, "two", [], tmp_path)
+    assert "| b          | True         |" in (tmp_path / "two.md").read_text()
+
+
 def test_the_best_is_the_best_of_its_equals():
     rows = pd.DataFrame(
         {

@@ -42,6 +42,7 @@ HEADINGS = {
     "router_parameters": "router parameters",
     "router_multiply_adds": "router multiply-adds",
     "ffn_multiply_adds": "FFN multiply-adds",
+    "as_published": "as published",
     "clusters": "K",
     "centroid_sparsity": "centroid sparsity",
 }

@@ -34,9 +34,12 @@ def write_table(
 
 
 def told(common: dict[str, str], named: dict[str, str]) -> list[str]:
-    """Return what all rows have in common as a sentence of a caption; none where they have nothing."""
-    words = ", ".join(f"{named.get(name, name)} {value}" for name, value in common.items())
-    return [f"Throughout: {words}."] if common else []
+    """Return what all rows have in common as a sentence of a caption; none where they have nothing.
+
+    What is true of no row goes without saying.
+    """
+    words = [f"{named.get(name, name)} {value}" for name, value in common.items() if value != "False"]
+    return [f"Throughout: {', '.join(words)}."] if words else []
 
 
 def csv_text(table: pd.DataFrame) -> str:
