@@ -21,14 +21,20 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
 BLOCK_BYTES = 2**22  # of a streamed block
 SHARD_BYTES = 2**22
-SHAPES = ((16384, 8192, 8192), (262144, 1024, 512))  # sums count most, patterns count most
+# Sums count most; patterns do; patterns do, of another width, so that no term was fitted to it.
+SHAPES = ((16384, 8192, 8192), (262144, 1024, 512), (131072, 2048, 256))
 
 
-def computed(patterns: int, width: int, clusters: int, block_bytes: int) -> float:
-    """Return the formula, in MiB: blocks, counts of patterns, and the larger of sums and unpacked seeds."""
-    blocks = 2 * block_bytes if block_bytes < patterns * width / 8 else patterns * width / 8
+def computed(patterns: int, width: int, clusters: int, blocks: int) -> float:
+    """Return the formula, in MiB.
+
+    `blocks` is the size of those that are held: all, or the one that is read and the one before. Beside them
+    there are counts of patterns, and the largest of what the steps, completing the seeds, and counting a
+    block's active neurons need.
+    """
     table = clusters * width
-    return (blocks + 40 * patterns + max(4.5 * table, 2.25 * min(4 * table, 2**26))) / 2**20
+    steps, seeds, counting = 4.5 * table, 2.25 * min(4 * table, 2**26), 8 * BLOCK_BYTES
+    return (blocks + 40 * patterns + max(steps, seeds, counting)) / 2**20
 
 
 def status(key: str) -> float:
@@ -76,7 +82,7 @@ def compare(patterns: int, width: int, clusters: int, threads: int) -> dict[str,
             call = [sys.executable, __file__, "--child", folder, str(width), str(clusters), str(cache)]
             printed = subprocess.run([*call, str(threads)], check=True, capture_output=True, env=fixed)
             measured[name] = float(printed.stdout)
-    sizes = {"kept": patterns * width // 8, "streamed": BLOCK_BYTES}
+    sizes = {"kept": patterns * width // 8, "streamed": 2 * BLOCK_BYTES}
     formula = {name: computed(patterns, width, clusters, size) for name, size in sizes.items()}
     print(f"{patterns} patterns of {width} neurons, {clusters} centroids, {threads} threads")
     table = [
