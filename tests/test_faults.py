@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -219,26 +221,42 @@ def test_a_changed_input_remakes_what_was_made_of_it(small_study, source, first)
 
 
 def test_a_killed_job_is_named_and_the_next_run_ends(tmp_path, small_study):
-    study = make_study(tmp_path / "study", SMALL)
+    study = shutil.copytree(small_study, tmp_path / "study")
+    result = study / "results/tiny/evaluations/llama/dense/perplexity.json"
+    result.unlink()
+    table = "results/tiny/tables/results.csv"
+    (study / table).unlink()
     process = subprocess.Popen(
-        command(study), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command(study, table),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
-    killed = None
-    while process.poll() is None and killed is None:
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (folder / "cmdline").read_bytes()
-                inside = (folder / "cwd").resolve() == study
-            except OSError:  # it has ended
-                continue
-            if inside and b"evaluate_perplexity.py" in words and b"snakemake" not in words.split(b"\0")[1:3]:
-                killed = int(folder.name)
-                os.kill(killed, signal.SIGKILL)
+    killed = []
+    while process.poll() is None and not killed:
+        killed = evaluating(study)
+        for identifier in killed:
+            os.kill(identifier, signal.SIGKILL)
+        time.sleep(0.02)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and "Error in rule evaluate_perplexity" in printed
-    assert not (study / "results/tiny/evaluations/llama/dense/perplexity.json").exists()
-    run(study)
+    assert not result.exists()
+    run(study, table)
     assert perplexities(study) == perplexities(small_study)
+
+
+def evaluating(study: Path) -> list[int]:
+    """The ids of the processes that evaluate in a study's folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words, inside = (process / "cmdline").read_bytes(), (process / "cwd").resolve() == study
+        except OSError:  # it has ended
+            continue
+        if inside and b"evaluate_perplexity.py" in words and b"snakemake" not in words.split(b"\0")[1:3]:
+            found.append(int(process.name))
+    return found
 
 
 def test_a_study_of_local_files_runs_without_any_network(tmp_path, small_study):
