@@ -22,7 +22,7 @@ def search_allocation(
     windows: Tensor,
     histograms: dict[str, Tensor],
     until: float,
-    step: float = 0.05,
+    step: float = 0.02,
 ) -> Allocation:
     """Search every layer until the mean sparsity of its projections, weighted by size, is `until` or more.
 
