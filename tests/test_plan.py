@@ -10,7 +10,7 @@ from dag import plan, study
 
 
 def test_a_thousand_experiments_on_four_models_are_planned_in_seconds_and_under_a_gigabyte():
-    """15 seconds where nothing else runs (docs/scaling.md); these bounds hold on a busy machine."""
+    """How many, docs/scaling.md tells; these bounds hold on a busy machine."""
     took = plan(study(1000, 4))
     # By two benchmarks; 1,000 codebooks and 1,000 thresholds; what each model, the text and the tables need.
     assert took["jobs"] == 8000 + 1000 + 1000 + 4 * 6 + 4 + 5
