@@ -109,7 +109,7 @@ COMMANDS = {
     "python benchmarks/held_out_gap.py": Needs(
         "what compare_codebooks.py made", "python benchmarks/held_out_gap.py --help"
     ),
-    "python benchmarks/compare_routers.py --every 6": Needs(
+    "python benchmarks/compare_routers.py": Needs(
         "what compare_codebooks.py made", "python benchmarks/compare_routers.py --help"
     ),
     # other pages
