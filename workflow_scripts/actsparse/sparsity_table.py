@@ -5,6 +5,9 @@ from pathlib import Path
 
 SparsityTable = dict[str, dict[str, float]]
 
+# What the name of such a file ends in.
+TABLE_SUFFIX = ".csv"
+
 
 def read_sparsity_table(source: str | Path) -> SparsityTable:
     """Return {projection: {"layer_<i>": sparsity}} of a CSV file.

@@ -1,5 +1,7 @@
 """Patterns: which elements survive, given their scores. One file and one line here make a new one."""
 
+from actsparse.sparsity_table import TABLE_SUFFIX
+
 PATTERNS = {
     "n_of_m": "actsparse.patterns.n_of_m:NOfM",
     "top_k": "actsparse.patterns.top_k:TopK",
@@ -8,10 +10,6 @@ PATTERNS = {
     "full": "actsparse.patterns.full:Full",
     "codebook": "actsparse.patterns.codebook:CodebookPattern",
 }
-
-
-# What the name of a file ends in that gives each site a sparsity of its own (`actsparse.sparsity_table`).
-TABLE_SUFFIX = ".csv"
 
 
 def parse_pattern(value: str | float) -> tuple[str, tuple]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from actsparse.files import read_json
-from actsparse.patterns import TABLE_SUFFIX
+from actsparse.sparsity_table import TABLE_SUFFIX
 from actsparse.tables.records import Results, accuracies, mean_accuracy, number
 
 STDERR = "_stderr"
