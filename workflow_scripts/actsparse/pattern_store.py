@@ -227,7 +227,7 @@ class PatternStore:
             tokens: read this many evenly spaced tokens, or those at these ascending positions, the same for
                 each layer; all by default.
             block_rows: the largest number of patterns in a block.
-            span: of the patterns that this would yield, yield only those from the first of these places on and
+            span: of the patterns that this would yield, only those from the first of these places on and
                 before the second.
 
         Yields:
