@@ -198,6 +198,7 @@ def clone(finished_study, tmp_path_factory) -> Path:
     for name in ("configs", "docs", "benchmarks", "Makefile", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "tests/slurm", folder / "tests/slurm")
     for path in made.iterdir():
         if path.name not in (".snakemake", "results", "config.yaml"):
             (shutil.copytree if path.is_dir() else shutil.copy2)(path, folder / path.name)
@@ -215,6 +216,10 @@ def clone(finished_study, tmp_path_factory) -> Path:
 
 def run_in(folder: Path, command: str) -> str:
     """Run a command line in a clone, with its environment active, and return what it printed."""
+    # The make that runs the tests is none of a command's business.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
     done = subprocess.run(
         command,
         shell=True,
@@ -223,7 +228,7 @@ def run_in(folder: Path, command: str) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         timeout=300,
-        env=os.environ | {"PATH": f"{folder}/.venv/bin:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
+        env=environment | {"PATH": f"{folder}/.venv/bin:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}"
     return done.stdout

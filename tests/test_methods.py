@@ -401,5 +401,7 @@ def test_what_an_experiment_needs_beforehand():
     assert needs_statistics("clact", "none", False) and not needs_statistics("clact", "none", True)
     assert needs_statistics("wanda", "none", True) and needs_statistics("magnitude", "shift_static", True)
     assert needs_parameters("magnitude", "scale_shift", False) == "train"
-    assert needs_parameters("magnitude", "scale_shift", True) is None
+    assert needs_parameters("magnitude", "scale_shift", True) == "train"
+    assert needs_parameters("magnitude", "learned_shift", False) == "train"
+    assert needs_parameters("magnitude", "learned_shift", True) is None
     assert needs_parameters("sparsegpt", "none", False) == "sparsegpt"
