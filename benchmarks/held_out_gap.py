@@ -43,14 +43,14 @@ def measure(
     train: PatternStore, test: PatternStore, layer: int, tokens: int, clusters: int, options: dict
 ) -> list[float]:
     """Return the number of updates, the recall of the fitted and that of the held-out patterns."""
-    width, rest = train.widths[PROJECTION], dict(options)
-    fitting, validating = divided(train.token_positions(tokens), rest)
+    width = train.widths[PROJECTION]
+    fitting, validating = divided(train.token_positions(tokens), options.get("validation", 0))
     stream = PatternStream(train, PROJECTION, [layer], fitting)
     held_out = PatternStream(train, PROJECTION, [layer], validating) if len(validating) else None
     ones = ones_in_centroid(width, SPARSITY)
     centroids, objective = Coverage(STEPS, SEED).fit(stream, width, clusters, ones, held_out)
-    if "replace_below" in rest:
-        centroids, _ = replace_rare(Stream(stream), centroids, width, ones, rest["replace_below"])
+    if "replace_below" in options:
+        centroids, _ = replace_rare(Stream(stream), centroids, width, ones, options["replace_below"])
     unseen = PatternStream(test, PROJECTION, [layer], test.tokens)
     return [len(objective) - 1, recall(stream, centroids, width), recall(unseen, centroids, width)]
 

@@ -85,9 +85,10 @@ class PatternWriter:
         if (projection, layer) not in self._tokens or mask.shape[1:] != (self.widths[projection],):
             raise ValueError(f"patterns: no site {projection}.layer_{layer} of shape {tuple(mask.shape)}")
         key = f"{projection}.layer_{layer}"
-        rows = self._rows_to_store((projection, layer), len(mask)).to(mask.device)
-        self._append(key, pack(mask[rows]))
-        self._tokens[projection, layer] += len(rows)
+        rows = self._rows_to_store((projection, layer), len(mask))
+        packed = pack(mask[rows])
+        self._append(key, packed)
+        self._tokens[projection, layer] += len(packed)
         self._active[projection][layer] += mask.sum(0).cpu()
         if self.magnitudes:
             active = torch.where(mask, magnitudes.float(), 0)
@@ -134,12 +135,12 @@ class PatternWriter:
         if kind is None:
             self.close()
 
-    def _rows_to_store(self, site: tuple[str, int], count: int) -> Tensor:
-        """Return which of the next `count` tokens of a site are stored, int64."""
+    def _rows_to_store(self, site: tuple[str, int], count: int) -> Tensor | slice:
+        """Return which of the next `count` tokens of a site are stored."""
         first = self._seen[site]
         self._seen[site] += count
         if self.kept is None:
-            return torch.arange(count)
+            return slice(None)
         return self.kept[(self.kept >= first) & (self.kept < first + count)] - first
 
     def _append(self, key: str, tensor: Tensor) -> None:

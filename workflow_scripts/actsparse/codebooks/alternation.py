@@ -69,7 +69,6 @@ def alternate(
         weight as the assignment sees it) before each update and at the end.
     """
     frequency, totals = neuron_totals(stream, width)
-    start, _ = start_of_share(len(totals), totals.device)
     centroids = before = completed(seeds, width, ones, frequency)
     objective: list[int] = []
     validated: list[int] = []
@@ -80,22 +79,49 @@ def alternate(
                 return before, objective
         before = centroids.clone()
         sums = no_sums(len(centroids), width, centroids.device)
-        sizes = torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)
-        overlaps = []
-        for block in stream:
-            index, overlap = assignment(block.scores, centroids, width)
-            add_to_sums(sums, block.weights, index)
-            sizes += index.bincount(minlength=len(centroids))
-            overlaps.append(overlap)
-        covered = torch.cat(overlaps)
+        sizes, covered = assign_all(stream, centroids, width, assignment, sums)
         objective.append(int(summed(covered.sum())))
         if len(objective) > steps or (len(objective) > 1 and objective[-1] == objective[-2]):
             return centroids, objective
         centroids = top_entries(summed(sums), ones)
-        empty = (summed(sizes) == 0).nonzero().flatten()
+        empty = (sizes == 0).nonzero().flatten()
         if len(empty):
-            worst = gathered(totals - covered).argsort(descending=True, stable=True)[: len(empty)]
-            centroids[empty] = completed(patterns_at(stream, worst, start), width, ones, frequency)
+            worst = worst_covered(stream, totals - covered, len(empty))
+            centroids[empty] = completed(worst, width, ones, frequency)
+
+
+def assign_all(
+    stream: Stream,
+    centroids: Tensor,
+    width: int,
+    assignment: Assignment = assign,
+    sums: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Assign every pattern to one of the packed centroids (K, B).
+
+    Returns:
+        How many patterns of all processes chose each, int64 (K,), and what each own pattern's one covers,
+        int64 (n,). Each own pattern's weights are added to its centroid's row of `sums`, int32 (K, width).
+    """
+    sizes = torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)
+    overlaps = []
+    for block in stream:
+        index, overlap = assignment(block.scores, centroids, width)
+        if sums is not None:
+            add_to_sums(sums, block.weights, index)
+        sizes += index.bincount(minlength=len(centroids))
+        overlaps.append(overlap)
+    return summed(sizes), torch.cat(overlaps)
+
+
+def worst_covered(stream: Stream, uncovered: Tensor, count: int) -> Tensor:
+    """Return the `count` patterns of all processes, uint8 (count, B), of which most is left uncovered.
+
+    `uncovered` is that of own patterns, int64 (n,); the first among equals comes first.
+    """
+    start, _ = start_of_share(len(uncovered), uncovered.device)
+    worst = gathered(uncovered).argsort(descending=True, stable=True)[:count]
+    return patterns_at(stream, worst, start)
 
 
 def objective_of(stream: Stream, centroids: Tensor, width: int) -> int:

@@ -148,7 +148,8 @@ def fit_codebook(
     ones = ones_in_centroid(width // groups, centroid_sparsity)
     options = dict(options or {})
     replace_below = options.pop("replace_below", 0)
-    fitting, validating = divided(store.token_positions(fitting_tokens(store, patterns)), options)
+    tokens = store.token_positions(fitting_tokens(store, patterns))
+    fitting, validating = divided(tokens, options.pop("validation", 0))
     method = algorithm_named(algorithm)(steps=steps, seed=seed, **options)
     powers = (method.assign_power, method.update_power) if algorithm in NEED_MAGNITUDES else None
     several = processes()[1]
@@ -189,12 +190,11 @@ def fit_codebook(
     )
 
 
-def divided(tokens: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Return the tokens to fit on and, where options have a `validation`, which is taken out, those held out.
+def divided(tokens: Tensor, part: float) -> tuple[Tensor, Tensor]:
+    """Return the tokens to fit on and the last `part` of them, held out.
 
     Raises ValueError when one of them is left without tokens.
     """
-    part = options.pop("validation", 0)
     held_out = round(part * len(tokens))
     if part and not 0 < held_out < len(tokens):
         raise ValueError(f"validation: {part} of {len(tokens)} tokens leaves none to fit on or none held out")

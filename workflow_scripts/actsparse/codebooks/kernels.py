@@ -51,6 +51,14 @@ def _compiled(signature: str, fastmath: bool | set[str] = False) -> Callable:
     return decorate
 
 
+def _spread(builder, value, lanes):
+    """Return the LLVM vector of `lanes` times a value."""
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    return builder.shuffle_vector(first, first, zeros)
+
+
 @intrinsic
 def _count_tile(context, rows, centroids, best, planes, words, rank):
     """Raise the keys of ROWS patterns by their overlaps with LANES centroids.
@@ -73,11 +81,6 @@ def _count_tile(context, rows, centroids, best, planes, words, rank):
 
         def constant(values):
             return ir.Constant(vector, list(values))
-
-        def spread(value):
-            first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), [0] * VECTOR)
-            return builder.shuffle_vector(first, first, zeros)
 
         def load(address):
             value = builder.load(address)
@@ -110,7 +113,7 @@ def _count_tile(context, rows, centroids, best, planes, words, rank):
         counted = {}
         for r in range(ROWS):
             offset = builder.add(builder.mul(row_length, word(r)), in_row)
-            row = spread(load(builder.gep(row_words, [offset])))
+            row = _spread(builder, load(builder.gep(row_words, [offset])), VECTOR)
             for v in range(vectors):
                 common = builder.call(count, [builder.and_(row, centroid[v])])
                 counted[r, v] = builder.add(overlaps[r, v], common)
@@ -136,7 +139,8 @@ def _count_tile(context, rows, centroids, best, planes, words, rank):
             address = builder.gep(keys, [word(r)])
             largest = load(address)
             for v in range(vectors):
-                ranks = builder.sub(spread(rank), constant(range(v * VECTOR, (v + 1) * VECTOR)))
+                lanes = constant(range(v * VECTOR, (v + 1) * VECTOR))
+                ranks = builder.sub(_spread(builder, rank, VECTOR), lanes)
                 key = builder.add(builder.shl(counted[r, v], constant([32] * VECTOR)), ranks)
                 largest = builder.select(builder.icmp_signed(">", key, largest), key, largest)
             builder.store(largest, address).align = 8
@@ -273,11 +277,7 @@ def _bits_of(context, numbers, bit):
         byte, bytes64 = ir.IntType(8), ir.VectorType(ir.IntType(8), 64)
         loaded = builder.load(builder.inttoptr(numbers, bytes64.as_pointer()))
         loaded.align = 8
-        first = builder.insert_element(
-            ir.Constant(bytes64, ir.Undefined), builder.trunc(bit, byte), ir.IntType(32)(0)
-        )
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
-        common = builder.and_(loaded, builder.shuffle_vector(first, first, zeros))
+        common = builder.and_(loaded, _spread(builder, builder.trunc(bit, byte), 64))
         return builder.bitcast(
             builder.icmp_unsigned("!=", common, ir.Constant(bytes64, [0] * 64)), ir.IntType(64)
         )
@@ -320,9 +320,7 @@ def _at_least(context, values, limit):
         floats64 = ir.VectorType(ir.FloatType(), 64)
         loaded = builder.load(builder.inttoptr(values, floats64.as_pointer()))
         loaded.align = 4
-        first = builder.insert_element(ir.Constant(floats64, ir.Undefined), limit, ir.IntType(32)(0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64)
-        reached = builder.fcmp_ordered(">=", loaded, builder.shuffle_vector(first, first, zeros))
+        reached = builder.fcmp_ordered(">=", loaded, _spread(builder, limit, 64))
         return builder.bitcast(reached, ir.IntType(64))
 
     return types.int64(values, limit), generate

@@ -3,9 +3,16 @@
 import torch
 from torch import Tensor
 
-from actsparse.codebooks.alternation import Stream, completed, neuron_totals, objective_of, patterns_at
+from actsparse.codebooks.alternation import (
+    Stream,
+    assign_all,
+    completed,
+    neuron_totals,
+    objective_of,
+    worst_covered,
+)
 from actsparse.codebooks.assign import assign
-from actsparse.codebooks.parallel import gathered, start_of_share, summed
+from actsparse.codebooks.parallel import summed
 from actsparse.packing import count_active
 
 
@@ -28,19 +35,12 @@ def replace_rare(
         The packed centroids, and what they cover: it may be less than before.
     """
     frequency, totals = neuron_totals(stream, width)
-    start, count = start_of_share(len(totals), totals.device)
-    sizes = torch.zeros(len(centroids), dtype=torch.int64, device=centroids.device)
-    overlaps = []
-    for block in stream:
-        index, overlap = assign(block.scores, centroids, width)
-        sizes += index.bincount(minlength=len(centroids))
-        overlaps.append(overlap)
-    rare = (summed(sizes) * len(centroids) < least * count).nonzero().flatten()
+    sizes, covered = assign_all(stream, centroids, width)
+    rare = (sizes * len(centroids) < least * sizes.sum()).nonzero().flatten()
     if len(rare):
-        left = gathered(totals - torch.cat(overlaps))
-        worst = left.argsort(descending=True, stable=True)[: len(rare)]
+        worst = worst_covered(stream, totals - covered, len(rare))
         centroids = centroids.clone()
-        centroids[rare] = completed(patterns_at(stream, worst, start), width, ones, frequency)
+        centroids[rare] = completed(worst, width, ones, frequency)
     return centroids, objective_of(stream, centroids, width)
 
 
