@@ -91,6 +91,18 @@ def test_codebooks_are_told_apart_by_what_they_differ_in(data):
     assert {f"centroid sparsity 0.2, {kind}" for kind in kinds} <= labels
 
 
+def test_many_methods_with_one_experiment_share_a_place_in_the_legend(data):
+    results = dict(data.results)
+    record = results["smol", "weight-2of4"]["perplexity"]
+    for scorer in range(20):
+        params = record["params"] | {"scorer": f"scorer {scorer}"}
+        results["smol", f"weight-{scorer}"] = {"perplexity": record | {"params": params}}
+    figure = import_module("actsparse.figures.perplexity_sparsity").draw(replace(data, results=results))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "methods with one experiment" in labels and not any("scorer" in label for label in labels)
+    assert sum(len(dots.get_offsets()) for dots in figure.axes[0].collections) >= 20
+
+
 @pytest.mark.parametrize("name", NEEDS)
 def test_nothing_is_cut_off_and_no_legend_hides_data(data, name):
     figure = import_module(f"actsparse.figures.{name}").draw(data)

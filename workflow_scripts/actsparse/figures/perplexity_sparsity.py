@@ -6,6 +6,10 @@ from actsparse.figures.data import StudyData
 from actsparse.figures.series import points
 from actsparse.figures.style import GREY, legend_below, log_scale, look, panels
 
+# Series in a legend that can still be read; where there are more, those of one experiment are grey.
+CROWDED = 12
+ALONE = "methods with one experiment"
+
 
 def draw(data: StudyData) -> Figure:
     """One panel per model; the dense model is the dashed line."""
@@ -16,6 +20,11 @@ def draw(data: StudyData) -> Figure:
         for dense in found[found.method == "dense"].perplexity:
             axes.axhline(dense, color=GREY, linestyle="--", label="dense")
         sparse = found[found.method != "dense"]
+        sizes = sparse.groupby("series").size()
+        if len(sizes) > CROWDED:
+            alone = sparse[sparse.series.map(sizes) == 1]
+            sparse = sparse.drop(alone.index)
+            axes.scatter(alone.sparsity, alone.perplexity, color=GREY, marker="x", label=ALONE)
         for series, members in sparse.groupby("series", sort=False):
             style = looks.setdefault(series, look(len(looks)))
             members = members.sort_values(["sparsity", "perplexity"])
