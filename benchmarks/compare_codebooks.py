@@ -60,7 +60,8 @@ DEFAULTS = {
 }
 LAYERED = {"scope": "per_layer"}
 AWARE = {"algorithm": "activation_aware"}
-PRODUCT = {**LAYERED, **AWARE, "clusters": 256, "patterns": 30 * 4096}
+SPHERICAL = {"algorithm": "spherical"}
+PRODUCT = {**LAYERED, **SPHERICAL, "clusters": 256, "patterns": 30 * 4096}
 # On equal rows and K: what libraries can be given in reasonable time.
 EQUAL = {"clusters": 256, "patterns": 30 * 512}
 BASELINES = (
@@ -78,12 +79,16 @@ VARIANTS: dict[str, dict] = {
     "activation_aware, pooled": {**AWARE},
     "coverage, per layer": {**LAYERED},
     "activation_aware, per layer": {**LAYERED, **AWARE},
-    "activation_aware, per layer, replace": {**LAYERED, **AWARE},
+    "spherical, pooled": {**SPHERICAL},
+    "spherical, per layer": {**LAYERED, **SPHERICAL},
+    "spherical, per layer, replace": {**LAYERED, **SPHERICAL},
     "8 groups of 256": {**PRODUCT, "groups": 8},
     "16 groups of 256": {**PRODUCT, "groups": 16},
     "32 groups of 256": {**PRODUCT, "groups": 32},
+    "16 groups of 256, activation_aware": {**PRODUCT, **AWARE, "groups": 16},
     "as_published, pooled": {"algorithm": "as_published"},
     "coverage (equal rows)": {**EQUAL},
+    "spherical (equal rows)": {**EQUAL, **SPHERICAL, "options": {"update_power": 0, "assign_power": 0}},
     **{f"{algorithm} (equal rows)": {**EQUAL, "algorithm": algorithm} for algorithm in BASELINES},
     **{
         f"coverage, {name} (equal rows)": {**EQUAL, "options": options}
@@ -94,7 +99,7 @@ VARIANTS: dict[str, dict] = {
         }.items()
     },
 }
-COMBINE = {"activation_aware, per layer, replace": "replace"}
+COMBINE = {"spherical, per layer, replace": "replace"}
 THRESHOLDS = {f"thresholds {share:g}": share for share in (0.5, 0.53, 0.55, 0.57, 0.6)}
 NAMES = ["dense", *THRESHOLDS, *VARIANTS]
 
@@ -233,7 +238,9 @@ HEADERS = [
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "results/codebook_comparison")
-    parser.add_argument("--only", nargs="*", default=NAMES, help="names of the rows")
+    parser.add_argument(
+        "--only", nargs="*", choices=NAMES, default=NAMES, metavar="ROW", help="names of the rows"
+    )
     parser.add_argument("--tokens", type=int, default=4096, help="of which coverage is measured")
     parser.add_argument(
         "--windows", type=int, default=2, help="on which perplexity is measured; 0: it is not"

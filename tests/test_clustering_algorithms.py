@@ -7,9 +7,12 @@ import sys
 import pytest
 import torch
 from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES, algorithm_named
+from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.as_published import AsPublished
 from actsparse.codebooks.assign import assign
 from actsparse.codebooks.coverage import Coverage
+from actsparse.codebooks.seeding import choose_seeds
+from actsparse.codebooks.spherical import Spherical
 from actsparse.packing import count_active, pack, unpack
 from made_up_patterns import structured_masks
 
@@ -77,6 +80,34 @@ def test_coverage_covers_more_of_held_out_patterns_than(baseline):
 
     for ours, theirs in zip(covered("coverage"), covered(baseline), strict=True):
         assert ours > theirs
+
+
+def test_spherical_is_the_loop_over_cosines_of_rounded_means():
+    masks = structured_masks(300, 90, 4, kinds=12)
+    whole = masks.double()
+    average = 8 * masks.sum(0) // 300
+    means = unpack(choose_seeds(Stream([pack(masks)]), 90, 6, "random", 3), 90, torch.float64) + average
+    for _ in range(4):
+        directions = means / means.norm(dim=1, keepdim=True)
+        nearest = (whole @ (directions * (255 / directions.max())).round().T).argmax(1)
+        means = torch.stack([whole[nearest == k].sum(0) for k in range(6)]) + average
+    expected = torch.zeros(6, 90, dtype=torch.bool)
+    expected.scatter_(1, means.argsort(dim=1, descending=True, stable=True)[:, :60], True)
+    blocks = pack(masks).split(70)
+    assert torch.equal(Spherical(steps=4, seed=3).fit(blocks, 90, 6, 60)[0], pack(expected))
+
+
+def test_spherical_covers_more_of_new_patterns_where_each_centroid_has_few():
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(2500, 20, generator=generator), torch.randn(20, 120, generator=generator)
+    activations = (hidden @ weight + 3 * torch.randn(120, generator=generator)).abs()
+    fitting, held_out = pack(activations > activations.median()).split([500, 2000])
+
+    def covered(name):
+        centroids, _ = algorithm_named(name)(steps=10, seed=1).fit([fitting], 120, 64, 84)
+        return int(assign(held_out, centroids, 120)[1].sum())
+
+    assert covered("spherical") > max(covered("coverage"), covered("kmeans"), covered("binary_kmeans"))
 
 
 def naive_published_step(chunk, centroids, iteration, sparsity):

@@ -9,6 +9,7 @@ from made_up_patterns import FIT, write_store, write_weighted_store
 OPTIONS = {
     "coverage": {"seeding": "stratified", "validation": 0.2, "replace_below": 0.5},
     "activation_aware": {"seeding": "kmeans++"},
+    "spherical": {"replace_below": 0.5},
     "penalised": {"seed_sparsity": 0.3},
 }
 
@@ -18,7 +19,7 @@ def stores(tmp_path_factory):
     plain, weighted = (tmp_path_factory.mktemp(name) for name in ("plain", "weighted"))
     write_store(plain)
     write_weighted_store(weighted)
-    return {"coverage": plain, "activation_aware": weighted, "penalised": plain}
+    return {"coverage": plain, "activation_aware": weighted, "spherical": weighted, "penalised": plain}
 
 
 def work(folder, arguments):

@@ -8,6 +8,7 @@ from importlib import import_module
 ALGORITHMS = {
     "coverage": "actsparse.codebooks.coverage:Coverage",
     "activation_aware": "actsparse.codebooks.activation_aware:ActivationAware",
+    "spherical": "actsparse.codebooks.spherical:Spherical",
     "mini_batch": "actsparse.codebooks.mini_batch:MiniBatch",
     "as_published": "actsparse.codebooks.as_published:AsPublished",
     "binary_kmeans": "actsparse.codebooks.binary_kmeans:BinaryKMeans",
@@ -18,23 +19,26 @@ ALGORITHMS = {
 }
 SCOPES = ("pooled", "per_layer")
 
+LIBRARIES = ("kmeans", "mini_batch_kmeans", "faiss")  # they compute on the CPU
+_SEEDED = tuple(name for name in ALGORITHMS if name not in (*LIBRARIES, "as_published"))
+
 # The keys of an experiment that only some algorithms know.
 OPTIONS = {
-    "seeding": ("coverage", "activation_aware", "mini_batch", "binary_kmeans", "penalised"),
-    "seed_sparsity": ("coverage", "activation_aware", "mini_batch", "binary_kmeans", "penalised"),
+    "seeding": _SEEDED,
+    "seed_sparsity": _SEEDED,
     "balanced": ("coverage", "activation_aware"),
     "validation": ("coverage", "activation_aware"),
-    "update_power": ("activation_aware",),
-    "assign_power": ("activation_aware",),
+    "update_power": ("activation_aware", "spherical"),
+    "assign_power": ("activation_aware", "spherical"),
+    "prior": ("spherical",),
     "lost_weight": ("penalised",),
     # Of those whose objective is what the centroids cover.
     "replace_below": tuple(name for name in ALGORITHMS if name not in ("binary_kmeans", "penalised")),
 }
-NEED_MAGNITUDES = ("activation_aware",)
+NEED_MAGNITUDES = ("activation_aware", "spherical")
 # Their steps are sums of integers, which several processes can share; `balanced`, which looks at what comes
 # together, cannot.
-DATA_PARALLEL = ("coverage", "activation_aware", "binary_kmeans", "penalised")
-LIBRARIES = ("kmeans", "mini_batch_kmeans", "faiss")  # they compute on the CPU
+DATA_PARALLEL = ("coverage", "activation_aware", "spherical", "binary_kmeans", "penalised")
 
 
 def algorithm_named(name: str) -> type:

@@ -14,7 +14,8 @@ from torch.nn.functional import pad
 
 from actsparse.packing import packed_width, unpack, unpack_planes
 
-OVERLAP_BYTES = 2**26  # of a block's float32 overlaps in the plain path
+OVERLAP_BYTES = 2**26  # of a block's float32 overlaps, or of its unpacked patterns, in the plain path
+EXACT_SUMS = 2**24 - 1  # integers up to here, and sums of them in any order, are exact in float32
 
 
 def assign(patterns: Tensor, centroids: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -47,13 +48,21 @@ def assign(patterns: Tensor, centroids: Tensor, width: int) -> tuple[Tensor, Ten
 
 def assign_plain(patterns: Tensor, centroids: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """Do what `assign` does by one matrix product and one argmax per block of patterns."""
-    # Zeros and ones are exact in float16, and their sums in float32 are exact to 2**24.
+    return assign_dense(patterns, unpack(centroids, width), width)
+
+
+def assign_dense(patterns: Tensor, centroids: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Do what `assign` does for centroids (K, width) of small numbers, by the largest product.
+
+    The numbers are integers from 0 to 2048, and no product may be larger than EXACT_SUMS.
+    """
+    # Such integers are exact in float16, and their sums in float32.
     gpu = patterns.device.type == "cuda"
     dtype, exact_sums = (torch.float16, {"out_dtype": torch.float32}) if gpu else (torch.float32, {})
-    transposed = unpack(centroids, width, dtype).T
+    transposed = centroids.to(dtype).T
     index = torch.empty(len(patterns), dtype=torch.int64, device=patterns.device)
     overlap = torch.empty_like(index)
-    rows = max(1, OVERLAP_BYTES // (4 * len(centroids)))
+    rows = max(1, OVERLAP_BYTES // (4 * max(centroids.shape)))
     for start in range(0, len(patterns), rows):
         block = slice(start, start + rows)
         read = unpack if patterns.ndim == 2 else unpack_planes
