@@ -33,7 +33,6 @@ SLUG_LABELS = {
     "update_power": "u",
     "assign_power": "a",
     "lost_weight": "l",
-    "prior": "prior",
     "validation": "v",
     "seed_sparsity": "from",
     "replace_below": "least",
