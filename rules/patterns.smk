@@ -1,5 +1,5 @@
-# A second pass applies the thresholds and stores which neurons are active, one bit each: in the calibration
-# text or, as published, in the text that perplexity is measured on.
+# A second pass stores which neurons reach the thresholds, one bit each: in the calibration text or, as published,
+# in the text that perplexity is measured on; of the dense model, or of the model with its thresholds at work.
 PATTERN_TEXTS = {"": "calibration", "-published": "perplexity"}
 
 
@@ -9,12 +9,13 @@ rule extract_patterns:
         windows=lambda w: f"{RESULTS}/windows/{w.model}/{PATTERN_TEXTS[w.text]}.safetensors",
         thresholds=lambda w: thresholds_file(w.model, w.sparsity),
     output:
-        directory(f"{RESULTS}/patterns/{{model}}/{{sparsity}}{{text}}"),
+        directory(f"{RESULTS}/patterns/{{model}}/{{sparsity}}{{of}}{{text}}"),
     log:
-        f"{RESULTS}/logs/extract_patterns/{{model}}/{{sparsity}}{{text}}.log",
+        f"{RESULTS}/logs/extract_patterns/{{model}}/{{sparsity}}{{of}}{{text}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/extract_patterns/{{model}}/{{sparsity}}{{text}}.tsv"
+        f"{RESULTS}/benchmarks/extract_patterns/{{model}}/{{sparsity}}{{of}}{{text}}.tsv"
     wildcard_constraints:
+        of="|-thresholded",
         text="|".join(PATTERN_TEXTS),
     conda:
         "../envs/lm.yaml"
@@ -26,11 +27,12 @@ rule extract_patterns:
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
         projections=FFN,
+        thresholded=lambda w: bool(w.of),
         patterns=CONFIG["codebooks"]["patterns"],
-        magnitudes=lambda w: stored_magnitudes(w.sparsity + w.text),
+        magnitudes=lambda w: stored_magnitudes(w.sparsity + w.of + w.text),
         loading=loading,
         code=digest("extract_patterns.py"),
     message:
-        "Extracting activation patterns of {wildcards.model} at sparsity {wildcards.sparsity}{wildcards.text}"
+        "Extracting activation patterns of {wildcards.model} at sparsity {wildcards.sparsity}{wildcards.of}{wildcards.text}"
     script:
         "../workflow_scripts/extract_patterns.py"

@@ -27,7 +27,7 @@ ACTIVE_NEURONS = [
         {
             codebook["threshold"]
             for codebook in STUDY.codebooks.values()
-            if not (codebook.get("centroids") or codebook["as_published"])
+            if patterns_slug(codebook) == str(codebook["threshold"]) and "centroids" not in codebook
         }
     )
 ]

@@ -2,8 +2,10 @@
 
 import json
 
+import torch
 import yaml
 from actsparse.files import read_json, sha256_of
+from safetensors.torch import load_file
 from tiny_study import CONFIG, make_study, planned, run
 
 SMALL = {"method": "codebook", "threshold": 0.5, "clusters": 4, "centroid_sparsity": 0.25}
@@ -12,6 +14,7 @@ FITTED = {
     "aware": {**SMALL, "algorithm": "activation_aware", "scope": "per_layer", "groups": [1, 2]},
     "alone": {**SMALL, "combine": "replace"},
     "routed": {**SMALL, "assignment": "router", "router_rank": 3},
+    "at_work": {**SMALL, "patterns_of": "thresholded"},
     "published": {**SMALL, "algorithm": "as_published", "as_published": True},
 }
 FOLDER = "results/tiny"
@@ -30,7 +33,7 @@ def record(study, experiment):
 
 def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     study = make_study(tmp_path, config(FITTED))
-    names = ["plain", "aware-g1", "aware-g2", "alone", "routed", "published"]
+    names = ["plain", "aware-g1", "aware-g2", "alone", "routed", "at_work", "published"]
     results = [f"{FOLDER}/evaluations/llama/{name}/perplexity.json" for name in names]
     run(study, *results, f"{FOLDER}/exports/llama/{CODEBOOK}")
     plain, alone, aware = record(study, "plain"), record(study, "alone"), record(study, "aware-g2")
@@ -39,6 +42,13 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
 
     assert 0.25 <= record(study, "routed")["coverage"]["gate_proj"]["accuracy"] <= 1
     assert 0.5 < plain["coverage"]["gate_proj"]["fitting_recall"] < 1
+
+    counts = {
+        name: load_file(study / f"{FOLDER}/patterns/llama/{name}/active_counts.safetensors")["down_proj"]
+        for name in ("0.5", "0.5-thresholded")
+    }
+    assert not torch.equal(counts["0.5"], counts["0.5-thresholded"])
+    assert record(study, "at_work")["value"] != plain["value"]
 
     # As published: fitted to the text that perplexity is measured on, the first window of it.
     published = record(study, "published")

@@ -1,4 +1,4 @@
-"""Activation patterns of a dense model over the calibration windows, bit-packed."""
+"""Activation patterns of a model over the calibration windows, bit-packed."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ def extract(
     projections: list[str],
     output: Path,
     *,
+    thresholded: bool = False,
     patterns: int | None = None,
     magnitudes: str | None = None,
     **opening: Any,
 ) -> None:
     """Write the pattern store of `projections` to the folder `output`, with `magnitudes` if wanted.
+
+    Of the dense model, or with its thresholds at work if `thresholded`.
 
     At most `patterns` of each projection are stored, over all layers: those that a codebook is fitted on.
     """
@@ -37,6 +40,7 @@ def extract(
         "model": read_json(model)["digest"],
         "windows": sha256_of(windows),
         "thresholds": sha256_of(thresholds),
+        "thresholded": thresholded,
     }
     sites = find_sites(loaded, values, "output")
     layers = 1 + max(site.layer for site in sites)
@@ -44,7 +48,7 @@ def extract(
     kept = None if patterns is None else evenly_spaced(max(1, patterns // layers), tokens.numel())
     stored = {"magnitudes": magnitudes, "kept": kept}
     with atomic_path(output) as folder, PatternWriter(folder, identity, layers, widths, **stored) as writer:
-        extract_patterns(loaded, progress(tokens, "patterns"), values, writer)
+        extract_patterns(loaded, progress(tokens, "patterns"), values, writer, thresholded)
 
 
 if "snakemake" in globals():
@@ -55,6 +59,7 @@ if "snakemake" in globals():
             snakemake.input.thresholds,
             snakemake.params.projections,
             output=snakemake.output[0],
+            thresholded=snakemake.params.thresholded,
             patterns=snakemake.params.patterns,
             magnitudes=snakemake.params.magnitudes,
             threads=snakemake.threads,

@@ -6,22 +6,31 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from actsparse.mitigations.none import NoMitigation
 from actsparse.pattern_store import PatternWriter
 from actsparse.patterns.threshold import Threshold
+from actsparse.scorers.magnitude import Magnitude
 from actsparse.sites import Site, find_sites
+from actsparse.sparsify import Scheme, sparsify
 from actsparse.thresholds import Thresholds
 
 
 def extract_patterns(
-    model: nn.Module, windows: Iterable[Tensor], thresholds: Thresholds, writer: PatternWriter
+    model: nn.Module,
+    windows: Iterable[Tensor],
+    thresholds: Thresholds,
+    writer: PatternWriter,
+    thresholded: bool = False,
 ) -> None:
-    """Run the dense model over `windows` (each int (length)); store where abs(output) >= threshold.
+    """Run the model over `windows` (each int (length)); store where abs(output) >= threshold.
 
     As published (arXiv 2507.14179), every pattern is that of the dense model: no layer sees the thresholded
-    output of an earlier one. A writer with magnitudes gets abs(output) too.
+    output of an earlier one. With `thresholded`, every layer does. A writer with magnitudes gets abs(output)
+    too.
     """
     pattern = Threshold(thresholds)
     sites = find_sites(model, thresholds, "output")
+    scheme = Scheme("output", tuple(thresholds), Magnitude(), pattern, NoMitigation())
 
     def record(site: Site):
         def hook(module, args, output):
@@ -31,7 +40,9 @@ def extract_patterns(
         return hook
 
     with torch.inference_mode(), ExitStack() as stack:
+        # Before the hooks that prune, so that these see what the layers make.
         for site in sites:
             stack.callback(site.module.register_forward_hook(record(site)).remove)
+        stack.enter_context(sparsify(model, scheme if thresholded else None))
         for window in windows:
             model.get_decoder()(input_ids=window[None].long().to(model.device), use_cache=False)

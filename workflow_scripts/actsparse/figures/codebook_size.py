@@ -17,6 +17,7 @@ KINDS = {
     "scope": "{}",
     "threshold": "threshold {}",
     "groups": "groups {:g}",
+    "patterns_of": "fitted to the {} model",
     "seeding": "{}",
     "seed_sparsity": "seeds from {:g}",
     "validation": "validation {:g}",

@@ -20,7 +20,7 @@ METHOD_WORDS = {
 
 
 # What is not said of a series, because it is so unless something else is said.
-UNSAID = {"none", "magnitude", "pooled", "coverage", "oracle", "uniform"}
+UNSAID = {"none", "magnitude", "pooled", "coverage", "oracle", "uniform", "dense"}
 
 
 def series_name(method: str, params: dict[str, Any]) -> str:
@@ -36,7 +36,7 @@ def series_name(method: str, params: dict[str, Any]) -> str:
         words.append(f"s = {params['centroid_sparsity']:g}")
         if params.get("groups", 1) > 1:
             words.append(f"{params['groups']} groups")
-    keys = ("scope", "algorithm", "assignment", "allocation", "scorer", "mitigation")
+    keys = ("scope", "algorithm", "patterns_of", "assignment", "allocation", "scorer", "mitigation")
     words += [params[key] for key in keys if params.get(key, "none") not in UNSAID]
     return ", ".join(words).replace("_", " ")
 

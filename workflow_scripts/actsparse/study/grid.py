@@ -28,6 +28,7 @@ SLUG_LABELS = {
     "clusters": "k",
     "centroid_sparsity": "s",
     "groups": "g",
+    "patterns_of": "",
     "seeding": "",
     "combine": "",
     "update_power": "u",
@@ -194,7 +195,8 @@ def _from_preset(where: str, preset: str, **arguments: Any) -> dict[str, Any]:
 
 def patterns_slug(params: dict[str, Any]) -> str:
     """Return the name of the patterns that an experiment's codebook is fitted to."""
-    return f"{params['threshold']}{'-published' * params['as_published']}"
+    thresholded = "-thresholded" * (params["patterns_of"] == "thresholded")
+    return f"{params['threshold']}{thresholded}{'-published' * params['as_published']}"
 
 
 def codebook_slug(params: dict[str, Any]) -> str:
