@@ -47,6 +47,7 @@ MODEL = ROOT / "resources/models/smollm2-135m.json"
 CORPUS = ROOT / "resources/corpora/wikipedia"
 FFN = ["gate_proj", "up_proj", "down_proj"]
 WINDOWS = {"train": 8, "test": 2}  # how many, by split; evenly spaced
+THRESHOLDED = "-thresholded"  # of the model with its thresholds at work
 LENGTH = 2048
 
 DEFAULTS = {
@@ -60,8 +61,9 @@ DEFAULTS = {
 }
 LAYERED = {"scope": "per_layer"}
 AWARE = {"algorithm": "activation_aware"}
-SPHERICAL = {"algorithm": "spherical"}
+SPHERICAL = {"algorithm": "spherical", "steps": 5}
 PRODUCT = {**LAYERED, **SPHERICAL, "clusters": 256, "patterns": 30 * 4096}
+AT_WORK = {"patterns_of": "thresholded"}
 # On equal rows and K: what libraries can be given in reasonable time.
 EQUAL = {"clusters": 256, "patterns": 30 * 512}
 BASELINES = (
@@ -81,11 +83,13 @@ VARIANTS: dict[str, dict] = {
     "activation_aware, per layer": {**LAYERED, **AWARE},
     "spherical, pooled": {**SPHERICAL},
     "spherical, per layer": {**LAYERED, **SPHERICAL},
-    "spherical, per layer, replace": {**LAYERED, **SPHERICAL},
-    "8 groups of 256": {**PRODUCT, "groups": 8},
-    "16 groups of 256": {**PRODUCT, "groups": 16},
-    "32 groups of 256": {**PRODUCT, "groups": 32},
-    "16 groups of 256, activation_aware": {**PRODUCT, **AWARE, "groups": 16},
+    "spherical, per layer, at work": {**LAYERED, **SPHERICAL, **AT_WORK},
+    "spherical, per layer, at work, replace": {**LAYERED, **SPHERICAL, **AT_WORK},
+    "8 groups of 256": {**PRODUCT, **AT_WORK, "groups": 8},
+    "16 groups of 256": {**PRODUCT, **AT_WORK, "groups": 16},
+    "32 groups of 256": {**PRODUCT, **AT_WORK, "groups": 32},
+    "16 groups of 256, of dense patterns": {**PRODUCT, "groups": 16},
+    "16 groups of 256, of dense patterns, activation_aware": {**PRODUCT, **AWARE, "groups": 16},
     "as_published, pooled": {"algorithm": "as_published"},
     "coverage (equal rows)": {**EQUAL},
     "spherical (equal rows)": {**EQUAL, **SPHERICAL, "options": {"update_power": 0, "assign_power": 0}},
@@ -99,7 +103,7 @@ VARIANTS: dict[str, dict] = {
         }.items()
     },
 }
-COMBINE = {"spherical, per layer, replace": "replace"}
+COMBINE = {"spherical, per layer, at work, replace": "replace"}
 THRESHOLDS = {f"thresholds {share:g}": share for share in (0.5, 0.53, 0.55, 0.57, 0.6)}
 NAMES = ["dense", *THRESHOLDS, *VARIANTS]
 
@@ -125,7 +129,8 @@ def thresholds_of(folder: Path, name: str) -> Path:
 
 
 def store_of(folder: Path, split: str) -> PatternStore:
-    """Return the patterns of a split, extracting them the first time."""
+    """Return the patterns of a split (with THRESHOLDED: at work), extracting them the first time."""
+    text = split.removesuffix(THRESHOLDED)
     if not (folder / split / MANIFEST).exists():
         thresholds = load_thresholds(thresholds_of(folder, ""))
         model = load_model(MODEL, "float32", torch.device("cpu"))
@@ -133,8 +138,14 @@ def store_of(folder: Path, split: str) -> PatternStore:
         layers, widths = 1 + max(site.layer for site in sites), {s.projection: s.width for s in sites}
         about = {"identity": {"split": split}, "layers": layers, "widths": widths}
         with PatternWriter(folder / split, **about, magnitudes="uint8") as writer:
-            extract_patterns(model, windows_of(folder, split, WINDOWS[split]), thresholds, writer)
+            windows = windows_of(folder, text, WINDOWS[text])
+            extract_patterns(model, windows, thresholds, writer, thresholded=text != split)
     return PatternStore(folder / split)
+
+
+def kind_of(spec: dict) -> str:
+    """Return what follows a split in the name of the patterns that a variant is fitted to and measured on."""
+    return THRESHOLDED if spec.get("patterns_of") == "thresholded" else ""
 
 
 def fitted(folder: Path, spec: dict) -> tuple[dict[str, Codebook], float]:
@@ -143,9 +154,10 @@ def fitted(folder: Path, spec: dict) -> tuple[dict[str, Codebook], float]:
     if path.exists():
         codebooks, stored = load_codebooks(path)
         return codebooks, stored["seconds"]
-    store = store_of(folder, "train")
+    store = store_of(folder, "train" + kind_of(spec))
+    arguments = {key: value for key, value in spec.items() if key != "patterns_of"}
     start = time.process_time()
-    codebooks = {projection: fit_codebook(store, projection, **spec) for projection in FFN}
+    codebooks = {projection: fit_codebook(store, projection, **arguments) for projection in FFN}
     seconds = time.process_time() - start
     save_codebooks(path, codebooks, {"spec": spec, "seconds": seconds})
     return codebooks, seconds
@@ -156,7 +168,7 @@ def coverage(folder: Path, spec: dict, most: int) -> dict:
     codebooks, seconds = fitted(folder, spec)
     row = {"spec": spec, "seconds": seconds, "bits": codebooks["gate_proj"].index_bits}
     row["mb"] = sum(book.centroids.nbytes for book in codebooks.values()) / 2**20
-    train, test = (store_of(folder, split) for split in WINDOWS)
+    train, test = (store_of(folder, split + kind_of(spec)) for split in WINDOWS)
     row["tokens"] = fitting_tokens(train, spec["patterns"])
     for split, store, tokens in (("train", train, min(most, row["tokens"])), ("test", test, most)):
         row[split] = {p: vars(measure(store, p, book, tokens)) for p, book in codebooks.items()}
