@@ -1,6 +1,6 @@
 """What SLURM and Snakemake cost per job: 100 short jobs on a SLURM of one node, started on this machine.
 
-    python benchmarks/slurm_overhead.py [--jobs 100] [--seconds 6] [--slots 16] [one array group]
+    python benchmarks/slurm_overhead.py [--jobs 100] [--seconds 6] [--slots 16] [--ways one array group]
 
 Each job asks for a (pretended) GPU and sleeps; `--slots` of them run at a time. They are submitted through
 profiles/slurm one by one (`one`), as an array (`array`), and ten to a submission, in turn (`group`). Prints
@@ -114,7 +114,7 @@ def printed_text(folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("ways", nargs="*", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--jobs", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument(

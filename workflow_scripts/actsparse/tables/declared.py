@@ -43,6 +43,7 @@ HEADINGS = {
     "router_multiply_adds": "router multiply-adds",
     "ffn_multiply_adds": "FFN multiply-adds",
     "as_published": "as published",
+    "patterns_of": "patterns of",
     "clusters": "K",
     "centroid_sparsity": "centroid sparsity",
 }
