@@ -60,37 +60,42 @@ def study(experiments: int, models: int) -> dict[str, Any]:
 
 
 def plan(config: dict[str, Any]) -> dict[str, float]:
-    """Run `snakemake -n` on a config in a folder of its own, its words going to a file; return what it took.
+    """Run `snakemake -n` on a config in a folder of its own; return what it took.
 
-    Raises RuntimeError with the last of them when it fails.
+    `dag_seconds` end when the number of jobs is known, `wall_seconds` when each of them is printed. Raises
+    RuntimeError with its last words when it fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / "config.yaml"
         given.write_text(yaml.safe_dump(config))
-        printed = Path(folder) / "printed.txt"
         start = time.perf_counter()
-        with printed.open("w") as stream:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "snakemake", "--dry-run", "--cores=8"),
-                    *(f"--snakefile={ROOT / 'Snakefile'}", f"--directory={folder}"),
-                    *(f"--configfile={given}", f"--workflow-profile={ROOT / 'profiles/default'}"),
-                ],
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-            )
-            _, status, used = os.wait4(process.pid, 0)
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "snakemake", "--dry-run", "--cores=8"),
+                *(f"--snakefile={ROOT / 'Snakefile'}", f"--directory={folder}"),
+                *(f"--configfile={given}", f"--workflow-profile={ROOT / 'profiles/default'}"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        lines, counted = [], None
+        for line in process.stdout:
+            lines.append(line)
+            if counted is None and line.startswith("total "):
+                counted = time.perf_counter() - start
+        _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
-        words = printed.read_text()
-        if status:
-            raise RuntimeError(words[-3000:])
+    if status:
+        raise RuntimeError("".join(lines)[-3000:])
     return {
-        "jobs": int(re.findall(r"^total +(\d+)$", words, re.MULTILINE)[-1]),
+        "jobs": int(re.findall(r"^total +(\d+)$", "".join(lines), re.MULTILINE)[-1]),
+        "dag_seconds": counted,
         "wall_seconds": wall,
         "processor_seconds": used.ru_utime + used.ru_stime,
         "peak_memory_mb": used.ru_maxrss / 2**10,
-        "printed_mb": len(words) / 2**20,
+        "printed_mb": sum(map(len, lines)) / 2**20,
     }
 
 

@@ -103,7 +103,7 @@ COMMANDS = {
         "an hour", "python benchmarks/compare_codebooks.py --help"
     ),
     EQUAL_ROWS: Needs("an hour"),
-    "python benchmarks/slurm_overhead.py --jobs 8 --slots 4 one array": Needs(
+    "python benchmarks/slurm_overhead.py": Needs(
         "a SLURM", "python benchmarks/slurm_overhead.py --help"
     ),
     "python benchmarks/held_out_gap.py": Needs(
