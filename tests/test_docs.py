@@ -103,9 +103,7 @@ COMMANDS = {
         "an hour", "python benchmarks/compare_codebooks.py --help"
     ),
     EQUAL_ROWS: Needs("an hour"),
-    "python benchmarks/slurm_overhead.py": Needs(
-        "a SLURM", "python benchmarks/slurm_overhead.py --help"
-    ),
+    "python benchmarks/slurm_overhead.py": Needs("a SLURM", "python benchmarks/slurm_overhead.py --help"),
     "python benchmarks/held_out_gap.py": Needs(
         "what compare_codebooks.py made", "python benchmarks/held_out_gap.py --help"
     ),
