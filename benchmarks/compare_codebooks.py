@@ -62,7 +62,7 @@ DEFAULTS = {
 LAYERED = {"scope": "per_layer"}
 AWARE = {"algorithm": "activation_aware"}
 SPHERICAL = {"algorithm": "spherical", "steps": 5}
-PRODUCT = {**LAYERED, **SPHERICAL, "clusters": 256, "patterns": 30 * 4096}
+PRODUCT = {**LAYERED, "clusters": 256, "patterns": 30 * 4096}  # and without groups beside it
 AT_WORK = {"patterns_of": "thresholded"}
 # On equal rows and K: what libraries can be given in reasonable time.
 EQUAL = {"clusters": 256, "patterns": 30 * 512}
@@ -83,12 +83,16 @@ VARIANTS: dict[str, dict] = {
     "activation_aware, per layer": {**LAYERED, **AWARE},
     "spherical, pooled": {**SPHERICAL},
     "spherical, per layer": {**LAYERED, **SPHERICAL},
+    "coverage, per layer, K = 256": {**PRODUCT},
+    "activation_aware, per layer, K = 256": {**PRODUCT, **AWARE},
+    "spherical, per layer, K = 256": {**PRODUCT, **SPHERICAL},
+    "spherical, per layer, K = 256, at work": {**PRODUCT, **SPHERICAL, **AT_WORK},
     "spherical, per layer, at work": {**LAYERED, **SPHERICAL, **AT_WORK},
     "spherical, per layer, at work, replace": {**LAYERED, **SPHERICAL, **AT_WORK},
-    "8 groups of 256": {**PRODUCT, **AT_WORK, "groups": 8},
-    "16 groups of 256": {**PRODUCT, **AT_WORK, "groups": 16},
-    "32 groups of 256": {**PRODUCT, **AT_WORK, "groups": 32},
-    "16 groups of 256, of dense patterns": {**PRODUCT, "groups": 16},
+    "8 groups of 256": {**PRODUCT, **SPHERICAL, **AT_WORK, "groups": 8},
+    "16 groups of 256": {**PRODUCT, **SPHERICAL, **AT_WORK, "groups": 16},
+    "32 groups of 256": {**PRODUCT, **SPHERICAL, **AT_WORK, "groups": 32},
+    "16 groups of 256, of dense patterns": {**PRODUCT, **SPHERICAL, "groups": 16},
     "16 groups of 256, of dense patterns, activation_aware": {**PRODUCT, **AWARE, "groups": 16},
     "as_published, pooled": {"algorithm": "as_published"},
     "coverage (equal rows)": {**EQUAL},
