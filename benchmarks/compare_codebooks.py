@@ -85,6 +85,7 @@ VARIANTS: dict[str, dict] = {
     "spherical, per layer": {**LAYERED, **SPHERICAL},
     "coverage, per layer, K = 256": {**PRODUCT},
     "activation_aware, per layer, K = 256": {**PRODUCT, **AWARE},
+    "activation_aware, per layer, K = 256, at work": {**PRODUCT, **AWARE, **AT_WORK},
     "spherical, per layer, K = 256": {**PRODUCT, **SPHERICAL},
     "spherical, per layer, K = 256, at work": {**PRODUCT, **SPHERICAL, **AT_WORK},
     "spherical, per layer, at work": {**LAYERED, **SPHERICAL, **AT_WORK},
@@ -96,7 +97,12 @@ VARIANTS: dict[str, dict] = {
     "16 groups of 256, of dense patterns": {**PRODUCT, **AWARE, "groups": 16},
     "as_published, pooled": {"algorithm": "as_published"},
     "coverage (equal rows)": {**EQUAL},
-    "spherical (equal rows)": {**EQUAL, **SPHERICAL, "options": {"update_power": 0, "assign_power": 0}},
+    "spherical (equal rows)": {
+        **EQUAL,
+        **SPHERICAL,
+        "steps": 10,
+        "options": {"update_power": 0, "assign_power": 0},
+    },
     **{f"{algorithm} (equal rows)": {**EQUAL, "algorithm": algorithm} for algorithm in BASELINES},
     **{
         f"coverage, {name} (equal rows)": {**EQUAL, "options": options}
