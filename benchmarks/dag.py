@@ -10,7 +10,6 @@ Prints a table and, as its last line, one JSON object.
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -80,17 +79,17 @@ def plan(config: dict[str, Any]) -> dict[str, float]:
             text=True,
             env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
         )
-        lines, counted = [], None
+        lines, counted, jobs = [], None, 0
         for line in process.stdout:
             lines.append(line)
             if counted is None and line.startswith("total "):
-                counted = time.perf_counter() - start
+                counted, jobs = time.perf_counter() - start, int(line.split()[1])
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
     if status:
         raise RuntimeError("".join(lines)[-3000:])
     return {
-        "jobs": int(re.findall(r"^total +(\d+)$", "".join(lines), re.MULTILINE)[-1]),
+        "jobs": jobs,
         "dag_seconds": counted,
         "wall_seconds": wall,
         "processor_seconds": used.ru_utime + used.ru_stime,

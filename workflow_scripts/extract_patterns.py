@@ -22,9 +22,8 @@ def extract(
 ) -> None:
     """Write the pattern store of `projections` to the folder `output`, with `magnitudes` if wanted.
 
-    Of the dense model, or with its thresholds at work if `thresholded`.
-
-    At most `patterns` of each projection are stored, over all layers: those that a codebook is fitted on.
+    They are the dense model's, or those with its thresholds at work if `thresholded`. At most `patterns` of
+    each projection are stored, over all layers: those that a codebook is fitted on.
     """
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.extraction import extract_patterns

@@ -58,8 +58,7 @@ def r_sparse(sparsity: float, rank: int) -> dict[str, Any]:
     """R-Sparse, arXiv 2504.19449: what is pruned goes through a low-rank approximation of the weight.
 
     The paper finds sparsity and rank of each layer by an evolutionary search; here both are uniform.
-    `realised_sparsity` counts
-    pruned inputs only; the low-rank product reads rank * (in + out) weights more.
+    `realised_sparsity` counts pruned inputs only; the low-rank product reads rank * (in + out) weights more.
     """
     return {
         "method": "prune_activations",
