@@ -37,6 +37,7 @@ from actsparse.models import load_model
 from actsparse.pattern_store import MANIFEST, PatternStore, PatternWriter
 from actsparse.patterns.codebook import CodebookPattern
 from actsparse.schemes import build_scheme
+from actsparse.scorers.signed import Signed
 from actsparse.sites import find_sites
 from actsparse.sparsify import sparsify
 from actsparse.thresholds import compute_thresholds, load_thresholds, save_thresholds
@@ -47,7 +48,8 @@ MODEL = ROOT / "resources/models/smollm2-135m.json"
 CORPUS = ROOT / "resources/corpora/wikipedia"
 FFN = ["gate_proj", "up_proj", "down_proj"]
 WINDOWS = {"train": 8, "test": 2}  # how many, by split; evenly spaced
-THRESHOLDED = "-thresholded"  # of the model with its thresholds at work
+# What follows the split of patterns: of the model with its thresholds at work, weighed by contribution.
+THRESHOLDED, CONTRIBUTION = "-thresholded", "-contribution"
 LENGTH = 2048
 
 DEFAULTS = {
@@ -64,6 +66,7 @@ AWARE = {"algorithm": "activation_aware"}
 SPHERICAL = {"algorithm": "spherical", "steps": 5}
 PRODUCT = {**LAYERED, "clusters": 256, "patterns": 30 * 4096}  # and without groups beside it
 AT_WORK = {"patterns_of": "thresholded"}
+CONTRIBUTING = {**AT_WORK, "importance": "contribution"}
 # On equal rows and K: what libraries can be given in reasonable time.
 EQUAL = {"clusters": 256, "patterns": 30 * 512}
 BASELINES = (
@@ -90,10 +93,18 @@ VARIANTS: dict[str, dict] = {
     "spherical, per layer, K = 256, at work": {**PRODUCT, **SPHERICAL, **AT_WORK},
     "spherical, per layer, at work": {**LAYERED, **SPHERICAL, **AT_WORK},
     "spherical, per layer, at work, replace": {**LAYERED, **SPHERICAL, **AT_WORK},
+    "activation_aware, per layer, K = 256, contribution": {**PRODUCT, **AWARE, **CONTRIBUTING},
+    "spherical, per layer, K = 256, contribution": {**PRODUCT, **SPHERICAL, **CONTRIBUTING},
+    "spherical, per layer, contribution": {**LAYERED, **SPHERICAL, **CONTRIBUTING},
+    "spherical, per layer, contribution, replace": {**LAYERED, **SPHERICAL, **CONTRIBUTING},
+    "spherical, pooled, contribution": {**SPHERICAL, **CONTRIBUTING},
     "8 groups of 256": {**PRODUCT, **AWARE, **AT_WORK, "groups": 8},
     "16 groups of 256": {**PRODUCT, **AWARE, **AT_WORK, "groups": 16},
     "32 groups of 256": {**PRODUCT, **AWARE, **AT_WORK, "groups": 32},
     "16 groups of 256, spherical": {**PRODUCT, **SPHERICAL, **AT_WORK, "groups": 16},
+    "8 groups of 256, contribution": {**PRODUCT, **AWARE, **CONTRIBUTING, "groups": 8},
+    "16 groups of 256, contribution": {**PRODUCT, **AWARE, **CONTRIBUTING, "groups": 16},
+    "32 groups of 256, contribution": {**PRODUCT, **AWARE, **CONTRIBUTING, "groups": 32},
     "16 groups of 256, of dense patterns": {**PRODUCT, **AWARE, "groups": 16},
     "as_published, pooled": {"algorithm": "as_published"},
     "coverage (equal rows)": {**EQUAL},
@@ -113,7 +124,10 @@ VARIANTS: dict[str, dict] = {
         }.items()
     },
 }
-COMBINE = {"spherical, per layer, at work, replace": "replace"}
+COMBINE = {
+    "spherical, per layer, at work, replace": "replace",
+    "spherical, per layer, contribution, replace": "replace",
+}
 THRESHOLDS = {f"thresholds {share:g}": share for share in (0.5, 0.53, 0.55, 0.57, 0.6)}
 NAMES = ["dense", *THRESHOLDS, *VARIANTS]
 
@@ -139,8 +153,8 @@ def thresholds_of(folder: Path, name: str) -> Path:
 
 
 def store_of(folder: Path, split: str) -> PatternStore:
-    """Return the patterns of a split (with THRESHOLDED: at work), extracting them the first time."""
-    text = split.removesuffix(THRESHOLDED)
+    """Return the patterns of a split and kind, extracting them the first time."""
+    text = split.partition("-")[0]
     if not (folder / split / MANIFEST).exists():
         thresholds = load_thresholds(thresholds_of(folder, ""))
         model = load_model(MODEL, "float32", torch.device("cpu"))
@@ -149,13 +163,15 @@ def store_of(folder: Path, split: str) -> PatternStore:
         about = {"identity": {"split": split}, "layers": layers, "widths": widths}
         with PatternWriter(folder / split, **about, magnitudes="uint8") as writer:
             windows = windows_of(folder, text, WINDOWS[text])
-            extract_patterns(model, windows, thresholds, writer, thresholded=text != split)
+            importance = "contribution" if CONTRIBUTION in split else "magnitude"
+            extract_patterns(model, windows, thresholds, writer, THRESHOLDED in split, importance)
     return PatternStore(folder / split)
 
 
 def kind_of(spec: dict) -> str:
     """Return what follows a split in the name of the patterns that a variant is fitted to and measured on."""
-    return THRESHOLDED if spec.get("patterns_of") == "thresholded" else ""
+    contributing = spec.get("importance") == "contribution"
+    return THRESHOLDED * (spec.get("patterns_of") == "thresholded") + CONTRIBUTION * contributing
 
 
 def fitted(folder: Path, spec: dict) -> tuple[dict[str, Codebook], float]:
@@ -165,7 +181,7 @@ def fitted(folder: Path, spec: dict) -> tuple[dict[str, Codebook], float]:
         codebooks, stored = load_codebooks(path)
         return codebooks, stored["seconds"]
     store = store_of(folder, "train" + kind_of(spec))
-    arguments = {key: value for key, value in spec.items() if key != "patterns_of"}
+    arguments = {key: value for key, value in spec.items() if key not in ("patterns_of", "importance")}
     start = time.process_time()
     codebooks = {projection: fit_codebook(store, projection, **arguments) for projection in FFN}
     seconds = time.process_time() - start
@@ -194,7 +210,7 @@ def perplexity(folder: Path, name: str, windows: int) -> dict:
         if name in VARIANTS:
             codebooks, _ = fitted(folder, DEFAULTS | VARIANTS[name])
             pattern = CodebookPattern(load_thresholds(path), codebooks, COMBINE.get(name, "and"))
-            scheme = replace(scheme, pattern=pattern)
+            scheme = replace(scheme, scorer=Signed(), pattern=pattern)
     model = load_model(MODEL, "float32", torch.device("cpu"))
     with sparsify(model, scheme) as applied:
         found = measure_perplexity(model, windows_of(folder, "test", windows))

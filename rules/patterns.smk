@@ -9,13 +9,14 @@ rule extract_patterns:
         windows=lambda w: f"{RESULTS}/windows/{w.model}/{PATTERN_TEXTS[w.text]}.safetensors",
         thresholds=lambda w: thresholds_file(w.model, w.sparsity),
     output:
-        directory(f"{RESULTS}/patterns/{{model}}/{{sparsity}}{{of}}{{text}}"),
+        directory(f"{RESULTS}/patterns/{{model}}/{{sparsity}}{{of}}{{importance}}{{text}}"),
     log:
-        f"{RESULTS}/logs/extract_patterns/{{model}}/{{sparsity}}{{of}}{{text}}.log",
+        f"{RESULTS}/logs/extract_patterns/{{model}}/{{sparsity}}{{of}}{{importance}}{{text}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/extract_patterns/{{model}}/{{sparsity}}{{of}}{{text}}.tsv"
+        f"{RESULTS}/benchmarks/extract_patterns/{{model}}/{{sparsity}}{{of}}{{importance}}{{text}}.tsv"
     wildcard_constraints:
         of="|-thresholded",
+        importance="|-contribution",
         text="|".join(PATTERN_TEXTS),
     conda:
         "../envs/lm.yaml"
@@ -29,10 +30,11 @@ rule extract_patterns:
         projections=FFN,
         thresholded=lambda w: bool(w.of),
         patterns=CONFIG["codebooks"]["patterns"],
-        magnitudes=lambda w: stored_magnitudes(w.sparsity + w.of + w.text),
+        importance=lambda w: w.importance.strip("-") or "magnitude",
+        magnitudes=lambda w: stored_magnitudes(w.sparsity + w.of + w.importance + w.text),
         loading=loading,
         code=digest("extract_patterns.py"),
     message:
-        "Extracting activation patterns of {wildcards.model} at sparsity {wildcards.sparsity}{wildcards.of}{wildcards.text}"
+        "Extracting activation patterns of {wildcards.model} at sparsity {wildcards.sparsity}{wildcards.of}{wildcards.importance}{wildcards.text}"
     script:
         "../workflow_scripts/extract_patterns.py"

@@ -15,6 +15,12 @@ FITTED = {
     "alone": {**SMALL, "combine": "replace"},
     "routed": {**SMALL, "assignment": "router", "router_rank": 3},
     "at_work": {**SMALL, "patterns_of": "thresholded"},
+    "contributing": {
+        **SMALL,
+        "algorithm": "spherical",
+        "patterns_of": "thresholded",
+        "importance": "contribution",
+    },
     "published": {**SMALL, "algorithm": "as_published", "as_published": True},
 }
 FOLDER = "results/tiny"
@@ -33,7 +39,7 @@ def record(study, experiment):
 
 def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     study = make_study(tmp_path, config(FITTED))
-    names = ["plain", "aware-g1", "aware-g2", "alone", "routed", "at_work", "published"]
+    names = ["plain", "aware-g1", "aware-g2", "alone", "routed", "at_work", "contributing", "published"]
     results = [f"{FOLDER}/evaluations/llama/{name}/perplexity.json" for name in names]
     run(study, *results, f"{FOLDER}/exports/llama/{CODEBOOK}")
     plain, alone, aware = record(study, "plain"), record(study, "alone"), record(study, "aware-g2")
@@ -49,6 +55,10 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     }
     assert not torch.equal(counts["0.5"], counts["0.5-thresholded"])
     assert record(study, "at_work")["value"] != plain["value"]
+    found = record(study, "contributing")
+    assert (
+        found["params"]["importance"] == "contribution" and 0.5 < found["coverage"]["up_proj"]["energy"] < 1
+    )
 
     # As published: fitted to the text that perplexity is measured on, the first window of it.
     published = record(study, "published")

@@ -36,7 +36,7 @@ def test_demo_grid():
         "dense",
         *(f"threshold-{s}" for s in (0.3, 0.5)),
         *(f"codebook-k{k}-s{s}" for k in (64, 256, 1024) for s in (0.2, 0.3, 0.4)),
-        "aware",
+        "contribution",
         *(f"act-{p}" for p in ("2of4", "4of8", "8of16", "16of32", "0.5")),
         *(f"weight-{p}" for p in ("2of4", "8of16")),
     ]

@@ -16,12 +16,14 @@ def extract(
     output: Path,
     *,
     thresholded: bool = False,
+    importance: str = "magnitude",
     patterns: int | None = None,
     magnitudes: str | None = None,
     **opening: Any,
 ) -> None:
     """Write the pattern store of `projections` to the folder `output`, with `magnitudes` if wanted.
 
+    What these measure is the `importance`, `magnitude` or `contribution`.
     They are the dense model's, or those with its thresholds at work if `thresholded`. At most `patterns` of
     each projection are stored, over all layers: those that a codebook is fitted on.
     """
@@ -40,6 +42,7 @@ def extract(
         "windows": sha256_of(windows),
         "thresholds": sha256_of(thresholds),
         "thresholded": thresholded,
+        "importance": importance,
     }
     sites = find_sites(loaded, values, "output")
     layers = 1 + max(site.layer for site in sites)
@@ -47,7 +50,7 @@ def extract(
     kept = None if patterns is None else evenly_spaced(max(1, patterns // layers), tokens.numel())
     stored = {"magnitudes": magnitudes, "kept": kept}
     with atomic_path(output) as folder, PatternWriter(folder, identity, layers, widths, **stored) as writer:
-        extract_patterns(loaded, progress(tokens, "patterns"), values, writer, thresholded)
+        extract_patterns(loaded, progress(tokens, "patterns"), values, writer, thresholded, importance)
 
 
 if "snakemake" in globals():
@@ -59,6 +62,7 @@ if "snakemake" in globals():
             snakemake.params.projections,
             output=snakemake.output[0],
             thresholded=snakemake.params.thresholded,
+            importance=snakemake.params.importance,
             patterns=snakemake.params.patterns,
             magnitudes=snakemake.params.magnitudes,
             threads=snakemake.threads,

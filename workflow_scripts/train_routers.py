@@ -38,7 +38,7 @@ def train(
     routers = {}
     for layer, inputs in progress(hidden.items(), "routers"):
         here = [site for site in sites if site.layer == layer]
-        for projection, magnitudes in layer_magnitudes(here, inputs, values).items():
+        for projection, magnitudes in layer_magnitudes(here, inputs, values, codebooks).items():
             covered = covered_by_codebook(codebooks[projection], magnitudes, layer)
             routers[f"{projection}.layer_{layer}"] = train_router(inputs, covered, rank, loss, epochs, seed)
     about = {"tokens": tokens.numel(), "loss": loss, "rank": rank, "epochs": epochs}

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from actsparse.codebooks.contribution import Contributions, own_part
 from actsparse.mitigations.none import NoMitigation
 from actsparse.pattern_store import PatternWriter
 from actsparse.patterns.threshold import Threshold
@@ -21,21 +22,29 @@ def extract_patterns(
     thresholds: Thresholds,
     writer: PatternWriter,
     thresholded: bool = False,
+    importance: str = "magnitude",
 ) -> None:
     """Run the model over `windows` (each int (length)); store where abs(output) >= threshold.
 
     As published (arXiv 2507.14179), every pattern is that of the dense model: no layer sees the thresholded
-    output of an earlier one. With `thresholded`, every layer does. A writer with magnitudes gets abs(output)
-    too.
+    output of an earlier one. With `thresholded`, every layer does. A writer with magnitudes gets them too:
+    abs(output), or with importance `contribution` what `Contributions` makes of it.
     """
     pattern = Threshold(thresholds)
     sites = find_sites(model, thresholds, "output")
     scheme = Scheme("output", tuple(thresholds), Magnitude(), pattern, NoMitigation())
 
+    contributions = Contributions(sites) if importance == "contribution" else None
+
     def record(site: Site):
         def hook(module, args, output):
-            magnitudes = site.part(output)[0].abs()
-            writer.add(site.projection, site.layer, pattern.mask(magnitudes, site), magnitudes)
+            values = site.part(output)[0]
+            magnitudes = values.abs()
+            mask = pattern.mask(magnitudes, site)
+            if contributions is not None:
+                magnitudes = own_part(values, site)
+                contributions.add(magnitudes, mask, site)
+            writer.add(site.projection, site.layer, mask, magnitudes)
 
         return hook
 
@@ -46,3 +55,5 @@ def extract_patterns(
         stack.enter_context(sparsify(model, scheme if thresholded else None))
         for window in windows:
             model.get_decoder()(input_ids=window[None].long().to(model.device), use_cache=False)
+    if contributions is not None:
+        writer.set_factors(contributions.factors())

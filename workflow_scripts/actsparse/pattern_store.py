@@ -103,6 +103,10 @@ class PatternWriter:
         if self._bytes >= self.shard_bytes and len(set(self._tokens.values())) == 1:
             self._write_shard()
 
+    def set_factors(self, factors: dict[str, Tensor]) -> None:
+        """Store what magnitudes are multiplied by when they are read: positive (layers, D), by projection."""
+        self._active |= {f"{name}.factors": rows.contiguous() for name, rows in factors.items()}
+
     def close(self) -> None:
         """Write what is left and the manifest.
 
@@ -206,7 +210,14 @@ class PatternStore:
         """
         self._need_magnitudes()
         sums = load_file(self._check(self._active))
-        return (sums[f"{projection}.logs"] / sums[projection].sum(1).clamp(min=1)).exp()
+        logs = sums[f"{projection}.logs"]
+        if (factors := self.factors(projection)) is not None:
+            logs = logs + (sums[projection] * factors.double().log()).sum(1)
+        return (logs / sums[projection].sum(1).clamp(min=1)).exp()
+
+    def factors(self, projection: str) -> Tensor | None:
+        """Return what the stored magnitudes are multiplied by, float32 (layers, D), if they are."""
+        return load_file(self._check(self._active)).get(f"{projection}.factors")
 
     def token_positions(self, tokens: int | None = None) -> Tensor:
         """Return the positions, int64, of `tokens` evenly spaced tokens (all of them if None or too many)."""
@@ -258,13 +269,15 @@ class PatternStore:
         Raises ValueError as `blocks` does, and when the store has no magnitudes.
         """
         self._need_magnitudes()
+        factors = self.factors(projection)
         for _, opened, layer, rows in self._parts(layers, tokens, block_rows, span):
             key = f"{projection}.layer_{layer}"
             stored = opened.get_tensor(f"{key}.magnitudes")
             largest = opened.get_tensor(f"{key}.largest") if self.magnitudes == "uint8" else None
             for some in rows:
                 chosen = stored.index_select(0, some)
-                yield chosen.float() if largest is None else _decode(chosen, largest[some]), layer
+                magnitudes = chosen.float() if largest is None else _decode(chosen, largest[some])
+                yield magnitudes if factors is None else magnitudes.mul_(factors[layer]), layer
 
     def _parts(
         self,

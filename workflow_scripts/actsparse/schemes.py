@@ -9,6 +9,7 @@ from actsparse.patterns import PATTERNS, parse_pattern
 from actsparse.per_site import load_per_site
 from actsparse.registry import resolve
 from actsparse.scorers import SCORERS, SCORERS_WITH_PRUNED_WEIGHTS
+from actsparse.scorers.signed import Signed
 from actsparse.sparsify import Pattern, Scheme
 from actsparse.sparsity_table import read_sparsity_table
 
@@ -54,7 +55,9 @@ def build_scheme(
     return Scheme(
         side=params.get("side", SIDES[method]),
         projections=tuple(params["projections"]),
-        scorer=_with_options(resolve(SCORERS, scorer, "scorer"), options),
+        scorer=Signed()
+        if method == "codebook"
+        else _with_options(resolve(SCORERS, scorer, "scorer"), options),
         pattern=pattern,
         mitigation=_with_options(resolve(MITIGATIONS, mitigation, "mitigation"), options),
         layers=params.get("layers"),

@@ -1,7 +1,7 @@
 """Sites: the places of a decoder where sparsity is applied, found by name."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +50,11 @@ class Site:
     def out_features(self) -> int:
         """Number of outputs of the projection."""
         return len(range(self.module.out_features)[self.rows or slice(None)])
+
+    @property
+    def activation(self) -> Callable[[Tensor], Tensor] | None:
+        """The activation function of its block, if that has one."""
+        return getattr(self.block, "act_fn", None) or getattr(self.block, "activation_fn", None)
 
     @property
     def weight(self) -> Tensor:

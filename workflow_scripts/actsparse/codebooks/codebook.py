@@ -11,9 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from actsparse.codebooks.assign import assign, centroid_masks
+from actsparse.codebooks.contribution import own_part
 from actsparse.codebooks.weights import assign_weights
 from actsparse.files import atomic_path
 from actsparse.packing import pack
+from actsparse.sites import Site
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Codebook:
         end; one such list for each group of each of `centroids`' layers.
     assign_power: a token's neurons weigh abs(activation)^assign_power when its centroid is chosen.
     scales: geometric mean of active magnitudes, float64 (layers); needed with assign_power.
+    factors: what a neuron's own part is multiplied by to give its importance, float32 (layers, D), if it was
+        fitted by contribution (see `contribution`).
     recall: share of active neurons that the centroids cover in the patterns they were `fitting`, and in those
         that were `held_out` of it, if any were.
     """
@@ -38,6 +42,7 @@ class Codebook:
     objective: list
     assign_power: int = 0
     scales: Tensor | None = None
+    factors: Tensor | None = None
     recall: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -59,10 +64,16 @@ class Codebook:
         """Return the centroids that patterns of `layer` choose from, uint8 (G, K, ceil(D / G / 8))."""
         return self.centroids[layer if len(self.centroids) > 1 else 0]
 
+    def worth(self, values: Tensor, site: Site) -> Tensor:
+        """Return what `choose` weighs a site's output (n, D) by: abs(output), or its neurons' importance."""
+        if self.factors is None:
+            return values.abs()
+        return own_part(values, site) * self.factors[site.layer].to(values.device)
+
     def choose(self, magnitudes: Tensor, layer: int) -> Tensor:
         """Return each pattern's nearest centroids, int64 (n, G): the oracle's assignment.
 
-        `magnitudes` are floating-point (n, D), zero where a neuron is inactive.
+        `magnitudes` are floating-point (n, D), zero where a neuron is inactive; with `factors`, importances.
         """
         if self.needs_no_magnitudes:
             return self.choose_for(pack(magnitudes > 0), layer)
@@ -112,7 +123,7 @@ def save_codebooks(target: str | Path, codebooks: dict[str, Codebook], spec: dic
     tensors, about = {}, {"spec": spec, "codebooks": {}}
     for projection, codebook in codebooks.items():
         tensors[projection] = codebook.centroids.contiguous()
-        for key in ("baseline", "scales"):
+        for key in ("baseline", "scales", "factors"):
             if getattr(codebook, key) is not None:
                 tensors[f"{projection}.{key}"] = getattr(codebook, key).contiguous()
         about["codebooks"][projection] = {
@@ -131,7 +142,7 @@ def load_codebooks(source: str | Path) -> tuple[dict[str, Codebook], dict[str, A
             present = set(opened.keys())
             codebooks = {}
             for name, rest in about["codebooks"].items():
-                for key in ("baseline", "scales"):
+                for key in ("baseline", "scales", "factors"):
                     stored = f"{name}.{key}"
                     rest[key] = opened.get_tensor(stored) if stored in present else None
                 codebooks[name] = Codebook(opened.get_tensor(name), **rest)

@@ -186,6 +186,7 @@ def fit_codebook(
         objective=[[history for _, history, _ in row] for row in parts],
         assign_power=powers[0] if powers else 0,
         scales=store.magnitude_scales(projection) if powers else None,
+        factors=store.factors(projection) if powers else None,
         recall={name: int(covered) / max(1, int(active)) for name, (covered, active) in counts.items()},
     )
 

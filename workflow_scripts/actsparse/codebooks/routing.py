@@ -35,18 +35,26 @@ def block_inputs(model: nn.Module, windows: Iterable[Tensor], sites: Iterable[Si
 
 
 @torch.inference_mode()
-def layer_magnitudes(sites: list[Site], hidden: Tensor, thresholds: Thresholds) -> dict[str, Tensor]:
+def layer_magnitudes(
+    sites: list[Site], hidden: Tensor, thresholds: Thresholds, codebooks: dict[str, Codebook] | None = None
+) -> dict[str, Tensor]:
     """Return abs(output) of one layer's sites where it reaches the threshold, else 0, by projection.
 
-    `hidden` (tokens, d) are inputs of the layer's feed-forward network. Float32 (tokens, D), on the CPU.
+    Where `codebooks` have factors it is the importance. `hidden` (tokens, d) are inputs of the layer's
+    feed-forward network. Float32 (tokens, D), on the CPU.
     """
+    codebooks = codebooks or {}
     parts: dict[str, list[Tensor]] = {site.projection: [] for site in sites}
     with ExitStack() as stack:
         for site in sites:
 
             def hook(module, args, output, site=site):
-                magnitudes = site.part(output).abs()
-                kept = torch.where(Threshold(thresholds).mask(magnitudes, site), magnitudes, 0)
+                values = site.part(output)
+                mask = Threshold(thresholds).mask(values.abs(), site)
+                codebook = codebooks.get(site.projection)
+                kept = torch.where(
+                    mask, values.abs() if codebook is None else codebook.worth(values, site), 0
+                )
                 parts[site.projection].append(kept.float().cpu())
 
             stack.callback(site.module.register_forward_hook(hook).remove)

@@ -18,6 +18,7 @@ KINDS = {
     "threshold": "threshold {}",
     "groups": "groups {:g}",
     "patterns_of": "fitted to the {} model",
+    "importance": "weighed by {}",
     "seeding": "{}",
     "seed_sparsity": "seeds from {:g}",
     "validation": "validation {:g}",

@@ -78,14 +78,16 @@ class CodebookPattern:
             self.costs[site.projection] = {key: cost + before.get(key, 0) for key, cost in costs.items()}
 
     def mask(self, scores: Tensor, site: Site) -> Tensor:
-        """Return the bool mask of `scores` (..., d)."""
-        rows = scores.reshape(-1, site.width)
+        """Return the bool mask of activations (..., d), as `Signed` has them."""
+        values = scores.reshape(-1, site.width)
+        rows = values.abs()
         active = active_patterns(rows, self.thresholds[site.projection][f"layer_{site.layer}"])
         codebook = self.codebooks[site.projection]
         if codebook.needs_no_magnitudes:
             nearest = codebook.choose_for(active, site.layer)
         else:
-            nearest = codebook.choose(torch.where(unpack(active, site.width), rows, 0), site.layer)
+            worth = codebook.worth(values, site)
+            nearest = codebook.choose(torch.where(unpack(active, site.width), worth, 0), site.layer)
         index = nearest
         if self.routers is not None:
             index = self.routers[_key(site)].choose(self.inputs[site.layer])

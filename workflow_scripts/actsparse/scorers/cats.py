@@ -18,10 +18,8 @@ class Cats:
 
     def score(self, x: Tensor, site: Site) -> Tensor:
         """Return scores of the shape of `x`. Raises ValueError where there is no activation function."""
-        block = site.block
-        act = getattr(block, "act_fn", None) or getattr(block, "activation_fn", None)
-        if act is None:
+        if site.activation is None:
             raise ValueError(
-                f"{site.name}: {type(block).__name__} has no activation function, scorer cats needs it"
+                f"{site.name}: {type(site.block).__name__} has no activation function, scorer cats needs it"
             )
-        return act(x).abs()
+        return site.activation(x).abs()

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from actsparse.codebooks import ALGORITHMS, OPTIONS
+from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES, OPTIONS
 from actsparse.combinations import refusal
 from actsparse.files import read_json
 from actsparse.mitigations import MITIGATIONS
@@ -157,6 +157,11 @@ def _check_codebook(experiment: Experiment, config: dict[str, Any]) -> None:
                 f"{where}.{key}: algorithm {params['algorithm']} has no such option "
                 f"(allowed algorithms: {', '.join(OPTIONS[key])})"
             )
+    if params.get("importance") == "contribution" and params["algorithm"] not in NEED_MAGNITUDES:
+        raise ConfigError(
+            f"{where}.importance: algorithm {params['algorithm']} weighs no neurons "
+            f"(allowed algorithms: {', '.join(NEED_MAGNITUDES)})"
+        )
     if params.get("as_published") and experiment.method == "codebook" and "perplexity" not in config:
         raise ConfigError(f"perplexity: missing (required by {where}.as_published, which fits to its text)")
     if "centroids" in params and (missing := set(params["projections"]) - set(params["centroids"])):

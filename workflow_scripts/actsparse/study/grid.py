@@ -29,6 +29,7 @@ SLUG_LABELS = {
     "centroid_sparsity": "s",
     "groups": "g",
     "patterns_of": "",
+    "importance": "",
     "seeding": "",
     "combine": "",
     "update_power": "u",
@@ -48,6 +49,7 @@ CODEBOOK_MODULES = [
     for module in (
         "thresholds",
         "codebooks.codebook",
+        "codebooks.contribution",
         "codebooks.router",
         "codebooks.assign",
         "codebooks.kernels",
@@ -195,8 +197,12 @@ def _from_preset(where: str, preset: str, **arguments: Any) -> dict[str, Any]:
 
 def patterns_slug(params: dict[str, Any]) -> str:
     """Return the name of the patterns that an experiment's codebook is fitted to."""
-    thresholded = "-thresholded" * (params["patterns_of"] == "thresholded")
-    return f"{params['threshold']}{thresholded}{'-published' * params['as_published']}"
+    suffixes = {
+        "-thresholded": params["patterns_of"] == "thresholded",
+        "-contribution": params["importance"] == "contribution",
+        "-published": params["as_published"],
+    }
+    return f"{params['threshold']}{''.join(suffix for suffix, wanted in suffixes.items() if wanted)}"
 
 
 def codebook_slug(params: dict[str, Any]) -> str:
