@@ -30,6 +30,7 @@ from actsparse.models import load_model
 from actsparse.patterns.codebook import CodebookPattern
 from actsparse.patterns.threshold import Threshold
 from actsparse.scorers.magnitude import Magnitude
+from actsparse.scorers.signed import Signed
 from actsparse.sites import find_sites
 from actsparse.sparsify import Scheme, sparsify
 from actsparse.thresholds import compute_thresholds
@@ -67,7 +68,7 @@ def compare(tokens: int, clusters: int, rounds: int) -> dict[str, float]:
     schemes = {"dense": None, "thresholds": alone}
     for name, power in (("codebooks", 0), ("weighted codebooks", 1)):
         pattern = CodebookPattern(thresholds, random_codebooks(model, clusters, power))
-        schemes[name] = replace(alone, pattern=pattern)
+        schemes[name] = replace(alone, scorer=Signed(), pattern=pattern)
     processor, clock = ({name: [] for name in schemes} for _ in range(2))
     for _ in range(rounds):
         for name, scheme in schemes.items():

@@ -208,7 +208,7 @@ def compare(folder: Path, clusters: int, with_perplexity: bool) -> tuple[dict, d
             continue
         names = [folder / f"{split}_{layer}.safetensors" for split in ("train", "test")]
         tokens = tuple(load_file(name)["hidden"] for name in names)
-        before, after = (layer_magnitudes(here, some, thresholds) for some in tokens)
+        before, after = (layer_magnitudes(here, some, thresholds, codebooks) for some in tokens)
         for site in here:
             p = site.projection
             compare_site(site, codebooks[p], tokens, (before[p], after[p]), folder / key(site))

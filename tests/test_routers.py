@@ -15,7 +15,7 @@ from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer
 from actsparse.mitigations.none import NoMitigation
 from actsparse.packing import pack
 from actsparse.patterns.codebook import CodebookPattern
-from actsparse.scorers.magnitude import Magnitude
+from actsparse.scorers.signed import Signed
 from actsparse.sites import find_sites
 from actsparse.sparsify import Scheme, sparsify
 from tiny_models import load_tiny_model, save_tiny_model, token_windows
@@ -89,8 +89,10 @@ def test_routers_choose_during_evaluation(tmp_path, architecture):
     hidden = block_inputs(model, windows, sites)
     routers = {}
     magnitudes_of = {
-        layer: layer_magnitudes([site for site in sites if site.layer == layer], hidden[layer], thresholds)
-        for layer in hidden
+        layer: layer_magnitudes(
+            [site for site in sites if site.layer == layer], inputs, thresholds, codebooks
+        )
+        for layer, inputs in hidden.items()
     }
     for site in sites:
         magnitudes = magnitudes_of[site.layer][site.projection]
@@ -103,7 +105,7 @@ def test_routers_choose_during_evaluation(tmp_path, architecture):
             hidden[site.layer], covered, None, "coverage", 20, 0
         )
     pattern = CodebookPattern(thresholds, codebooks, routers=routers)
-    scheme = Scheme("output", tuple(names), Magnitude(), pattern, NoMitigation())
+    scheme = Scheme("output", tuple(names), Signed(), pattern, NoMitigation())
     dense = model(windows[:1]).logits
     with torch.inference_mode(), sparsify(model, scheme):
         model(windows[:1])

@@ -36,14 +36,12 @@ def block_inputs(model: nn.Module, windows: Iterable[Tensor], sites: Iterable[Si
 
 @torch.inference_mode()
 def layer_magnitudes(
-    sites: list[Site], hidden: Tensor, thresholds: Thresholds, codebooks: dict[str, Codebook] | None = None
+    sites: list[Site], hidden: Tensor, thresholds: Thresholds, codebooks: dict[str, Codebook]
 ) -> dict[str, Tensor]:
-    """Return abs(output) of one layer's sites where it reaches the threshold, else 0, by projection.
+    """Return what one layer's active neurons are worth to `codebooks`, 0 for inactive ones, by projection.
 
-    Where `codebooks` have factors it is the importance. `hidden` (tokens, d) are inputs of the layer's
-    feed-forward network. Float32 (tokens, D), on the CPU.
+    `hidden` (tokens, d) are inputs of the layer's feed-forward network. Float32 (tokens, D), on the CPU.
     """
-    codebooks = codebooks or {}
     parts: dict[str, list[Tensor]] = {site.projection: [] for site in sites}
     with ExitStack() as stack:
         for site in sites:
@@ -51,10 +49,7 @@ def layer_magnitudes(
             def hook(module, args, output, site=site):
                 values = site.part(output)
                 mask = Threshold(thresholds).mask(values.abs(), site)
-                codebook = codebooks.get(site.projection)
-                kept = torch.where(
-                    mask, values.abs() if codebook is None else codebook.worth(values, site), 0
-                )
+                kept = torch.where(mask, codebooks[site.projection].worth(values, site), 0)
                 parts[site.projection].append(kept.float().cpu())
 
             stack.callback(site.module.register_forward_hook(hook).remove)
