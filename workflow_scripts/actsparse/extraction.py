@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from actsparse.codebooks.contribution import Contributions, own_part
+from actsparse.codebooks.contribution import IMPORTANCES, Contributions, own_part
 from actsparse.mitigations.none import NoMitigation
 from actsparse.pattern_store import PatternWriter
 from actsparse.patterns.threshold import Threshold
@@ -29,7 +29,11 @@ def extract_patterns(
     As published (arXiv 2507.14179), every pattern is that of the dense model: no layer sees the thresholded
     output of an earlier one. With `thresholded`, every layer does. A writer with magnitudes gets them too:
     abs(output), or with importance `contribution` what `Contributions` makes of it.
+
+    Raises ValueError when the importance is unknown, or the sites are not all that it needs.
     """
+    if importance not in IMPORTANCES:
+        raise ValueError(f"importance: {importance!r} is unknown (allowed: {', '.join(IMPORTANCES)})")
     pattern = Threshold(thresholds)
     sites = find_sites(model, thresholds, "output")
     scheme = Scheme("output", tuple(thresholds), Magnitude(), pattern, NoMitigation())
