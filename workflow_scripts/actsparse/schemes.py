@@ -52,12 +52,11 @@ def build_scheme(
         pattern = resolve(PATTERNS, "full", "pattern")()
     else:
         pattern = options["pattern"] = _pattern(method, params, thresholds, codebook, routers, sparsities)
+    family = Signed if method == "codebook" else resolve(SCORERS, scorer, "scorer")
     return Scheme(
         side=params.get("side", SIDES[method]),
         projections=tuple(params["projections"]),
-        scorer=Signed()
-        if method == "codebook"
-        else _with_options(resolve(SCORERS, scorer, "scorer"), options),
+        scorer=_with_options(family, options),
         pattern=pattern,
         mitigation=_with_options(resolve(MITIGATIONS, mitigation, "mitigation"), options),
         layers=params.get("layers"),

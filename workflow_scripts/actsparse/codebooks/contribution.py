@@ -44,9 +44,8 @@ class Contributions:
         self._sums: dict[str, dict[int, Tensor]] = {}
         self._tokens: dict[str, int] = {}
         for site in sites:
-            self._sums.setdefault(site.projection, {})[site.layer] = torch.zeros(
-                site.width, dtype=torch.float64
-            )
+            sums = self._sums.setdefault(site.projection, {})
+            sums[site.layer] = torch.zeros(site.width, dtype=torch.float64)
             self._tokens[site.name] = 0
             if site.projection == "down_proj":
                 self._norms[site.layer] = site.weight.float().norm(dim=0).cpu()
@@ -57,20 +56,15 @@ class Contributions:
 
     def add(self, parts: Tensor, mask: Tensor, site: Site) -> None:
         """Add the own parts of further tokens, (tokens, D), where the mask has them."""
-        self._sums[site.projection][site.layer] += (
-            torch.where(mask, parts, 0).sum(0, dtype=torch.float64).cpu()
-        )
+        summed = torch.where(mask, parts, 0).sum(0, dtype=torch.float64)
+        self._sums[site.projection][site.layer] += summed.cpu()
         self._tokens[site.name] += len(parts)
 
     def factors(self) -> dict[str, Tensor]:
         """Return what own parts of gate and up are multiplied by, float32 (layers, D), by projection."""
         tokens = max(1, *self._tokens.values())
-        return {
-            projection: torch.stack(
-                [
-                    (total / tokens * self._norms[layer]).float()
-                    for layer, total in self._sums[partner].items()
-                ]
-            ).clamp_(min=SMALLEST)
-            for projection, partner in PARTNERS.items()
-        }
+        factors = {}
+        for projection, partner in PARTNERS.items():
+            rows = [total / tokens * self._norms[layer] for layer, total in self._sums[partner].items()]
+            factors[projection] = torch.stack(rows).float().clamp_(min=SMALLEST)
+        return factors
