@@ -98,6 +98,12 @@ VARIANTS: dict[str, dict] = {
     "spherical, per layer, contribution": {**LAYERED, **SPHERICAL, **CONTRIBUTING},
     "spherical, per layer, contribution, replace": {**LAYERED, **SPHERICAL, **CONTRIBUTING},
     "spherical, pooled, contribution": {**SPHERICAL, **CONTRIBUTING},
+    "spherical, per layer, K = 256, joint": {**PRODUCT, **SPHERICAL, **CONTRIBUTING},
+    "spherical, per layer, joint": {**LAYERED, **SPHERICAL, **CONTRIBUTING},
+    "spherical, pooled, joint": {**SPHERICAL, **CONTRIBUTING},
+    "8 groups of 256, joint": {**PRODUCT, **AWARE, **CONTRIBUTING, "groups": 8},
+    "16 groups of 256, joint": {**PRODUCT, **AWARE, **CONTRIBUTING, "groups": 16},
+    "32 groups of 256, joint": {**PRODUCT, **AWARE, **CONTRIBUTING, "groups": 32},
     "8 groups of 256": {**PRODUCT, **AWARE, **AT_WORK, "groups": 8},
     "16 groups of 256": {**PRODUCT, **AWARE, **AT_WORK, "groups": 16},
     "32 groups of 256": {**PRODUCT, **AWARE, **AT_WORK, "groups": 32},
@@ -128,6 +134,7 @@ COMBINE = {
     "spherical, per layer, at work, replace": "replace",
     "spherical, per layer, contribution, replace": "replace",
 }
+JOINT = ", joint"  # at work up takes the centroid of gate; the codebooks are those of ", contribution"
 THRESHOLDS = {f"thresholds {share:g}": share for share in (0.5, 0.53, 0.55, 0.57, 0.6)}
 NAMES = ["dense", *THRESHOLDS, *VARIANTS]
 
@@ -209,7 +216,8 @@ def perplexity(folder: Path, name: str, windows: int) -> dict:
         scheme = build_scheme("threshold", {"projections": FFN}, path)
         if name in VARIANTS:
             codebooks, _ = fitted(folder, DEFAULTS | VARIANTS[name])
-            pattern = CodebookPattern(load_thresholds(path), codebooks, COMBINE.get(name, "and"))
+            combine, joint = COMBINE.get(name, "and"), name.endswith(JOINT)
+            pattern = CodebookPattern(load_thresholds(path), codebooks, combine, joint=joint)
             scheme = replace(scheme, scorer=Signed(), pattern=pattern)
     model = load_model(MODEL, "float32", torch.device("cpu"))
     with sparsify(model, scheme) as applied:

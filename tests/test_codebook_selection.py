@@ -109,6 +109,7 @@ def study_of(folder, options, without=()):
         ({"replace_below": 0}, "replace_below"),
         ({"algorithm": "kmeans", "validation": 0.1}, "algorithm kmeans has no such option"),
         ({"algorithm": "penalised", "replace_below": 0.1}, "algorithm penalised has no such option"),
+        ({"joint": True, "projections": ["up_proj"]}, "joint: gate_proj and up_proj must both be among"),
         ({"importance": "contribution"}, "importance: algorithm coverage weighs no neurons"),
         ({"algorithm": "as_published", "seed_sparsity": 0.1}, "algorithm as_published has no such option"),
     ],

@@ -20,6 +20,7 @@ FITTED = {
         "algorithm": "spherical",
         "patterns_of": "thresholded",
         "importance": "contribution",
+        "joint": [False, True],
     },
     "published": {**SMALL, "algorithm": "as_published", "as_published": True},
 }
@@ -39,7 +40,17 @@ def record(study, experiment):
 
 def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     study = make_study(tmp_path, config(FITTED))
-    names = ["plain", "aware-g1", "aware-g2", "alone", "routed", "at_work", "contributing", "published"]
+    names = [
+        "plain",
+        "aware-g1",
+        "aware-g2",
+        "alone",
+        "routed",
+        "at_work",
+        "contributing-jointFalse",
+        "contributing-jointTrue",
+        "published",
+    ]
     results = [f"{FOLDER}/evaluations/llama/{name}/perplexity.json" for name in names]
     run(study, *results, f"{FOLDER}/exports/llama/{CODEBOOK}")
     plain, alone, aware = record(study, "plain"), record(study, "alone"), record(study, "aware-g2")
@@ -55,7 +66,8 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     }
     assert not torch.equal(counts["0.5"], counts["0.5-thresholded"])
     assert record(study, "at_work")["value"] != plain["value"]
-    found = record(study, "contributing")
+    found, joint = record(study, "contributing-jointFalse"), record(study, "contributing-jointTrue")
+    assert found["value"] != joint["value"]
     assert (
         found["params"]["importance"] == "contribution" and 0.5 < found["coverage"]["up_proj"]["energy"] < 1
     )

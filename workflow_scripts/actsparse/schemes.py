@@ -91,7 +91,8 @@ def _pattern(
         combine = params.get("combine", "and")
         predicted = None if routers is None else load_routers(routers)[0]
         family = resolve(PATTERNS, "codebook", "pattern")
-        return family(load_thresholds(thresholds), codebooks, combine, predicted)
+        joint = params.get("joint", False)
+        return family(load_thresholds(thresholds), codebooks, combine, predicted, joint)
     word, arguments = parse_pattern(params["pattern"])
     if word == "top_k_table":
         arguments = (read_sparsity_table(sparsities),)

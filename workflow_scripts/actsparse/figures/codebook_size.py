@@ -26,6 +26,7 @@ KINDS = {
     "balanced": "balanced {}",
     "as_published": "published protocol {}",
     "combine": "{}",
+    "joint": "joint {}",
     "assignment": "{}",
     "router_rank": "rank {:g}",
     "router_loss": "{}",

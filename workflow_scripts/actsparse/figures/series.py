@@ -36,6 +36,8 @@ def series_name(method: str, params: dict[str, Any]) -> str:
         words.append(f"s = {params['centroid_sparsity']:g}")
         if params.get("groups", 1) > 1:
             words.append(f"{params['groups']} groups")
+        if params.get("joint"):
+            words.append("gate and up joint")
     keys = ("scope", "algorithm", "patterns_of", "importance")
     keys += ("assignment", "allocation", "scorer", "mitigation")
     words += [params[key] for key in keys if params.get(key, "none") not in UNSAID]

@@ -22,7 +22,8 @@ class CodebookPattern:
 
     With `combine` = "replace" the mask is c_k alone: neurons below the threshold survive where it has them.
     The assignment is the oracle's, from the token's true pattern, or what `routers` (by site, such as
-    "gate_proj.layer_3") predict from the input of the feed-forward network. While masks are made, recall and
+    "gate_proj.layer_3") predict from the input of the feed-forward network. If `joint`, up takes the centroid
+    that gate was given, so that a neuron is lost to both or to neither. While masks are made, recall and
     precision of the centroids, and the recall of the trivial codebook (one centroid per layer), are counted.
     """
 
@@ -30,20 +31,23 @@ class CodebookPattern:
     codebooks: dict[str, Codebook]
     combine: str = "and"
     routers: dict[str, Router] | None = None
+    joint: bool = False
 
     reads_site = True
     counts: dict[str, Tensor] = field(default_factory=dict)
     inputs: dict[int, Tensor] = field(default_factory=dict)
+    choices: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
     costs: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def check(self, site: Site) -> None:
         """Raise ValueError when thresholds or centroids for the site are missing or of another width."""
         Threshold(self.thresholds).check(site)
-        codebook = self.codebooks.get(site.projection)
+        codebook = self.codebooks.get(self._chooser(site))
         layers = 0 if codebook is None else len(codebook.centroids)
         if not layers or codebook.width != site.width or 1 < layers <= site.layer:
             raise ValueError(f"{site.name}: the codebook file has no centroids of its layer and width")
-        if self.routers is not None and _key(site) not in self.routers:
+        chooses = self._chooser(site) == site.projection
+        if self.routers is not None and chooses and _key(site) not in self.routers:
             raise ValueError(f"{site.name}: no router was trained for it")
 
     def watch(self, sites: list[Site]) -> Callable[[], None]:
@@ -60,6 +64,7 @@ class CodebookPattern:
 
         def end() -> None:
             self.inputs.clear()
+            self.choices.clear()
             for handle in handles:
                 handle.remove()
 
@@ -67,11 +72,11 @@ class CodebookPattern:
 
     def _count_costs(self, sites: list[Site]) -> None:
         for site in sites:
-            router = self.routers[_key(site)]
+            router = self.routers[_key(site)] if self._chooser(site) == site.projection else None
             network = [module for module in site.block.children() if isinstance(module, nn.Linear)]
             costs = {
-                "router_parameters": router.parameters,
-                "router_multiply_adds": router.multiply_adds,
+                "router_parameters": router.parameters if router else 0,
+                "router_multiply_adds": router.multiply_adds if router else 0,
                 "ffn_multiply_adds": sum(module.weight.numel() for module in network),
             }
             before = self.costs.get(site.projection, {})
@@ -82,19 +87,31 @@ class CodebookPattern:
         values = scores.reshape(-1, site.width)
         rows = values.abs()
         active = active_patterns(rows, self.thresholds[site.projection][f"layer_{site.layer}"])
+        chooser = self._chooser(site)
+        if chooser == site.projection:
+            self.choices[chooser, site.layer] = self._choose(values, active, site)
+        nearest, index = self.choices[chooser, site.layer]
+        chosen = self.codebooks[chooser].packed_masks(index, site.layer)
+        covered = active & chosen
+        self._count(site, rows, active, chosen, covered, index == nearest)
+        return unpack(covered if self.combine == "and" else chosen, site.width).reshape(scores.shape)
+
+    def _chooser(self, site: Site) -> str:
+        """Return the projection whose centroids the site's masks are."""
+        # Gate runs before up in every architecture, also where both are one layer.
+        return "gate_proj" if self.joint and site.projection == "up_proj" else site.projection
+
+    def _choose(self, values: Tensor, active: Tensor, site: Site) -> tuple[Tensor, Tensor]:
+        """Return the oracle's centroids for activations (n, D) and those to take, int64 (n, G) each."""
         codebook = self.codebooks[site.projection]
         if codebook.needs_no_magnitudes:
             nearest = codebook.choose_for(active, site.layer)
         else:
             worth = codebook.worth(values, site)
             nearest = codebook.choose(torch.where(unpack(active, site.width), worth, 0), site.layer)
-        index = nearest
-        if self.routers is not None:
-            index = self.routers[_key(site)].choose(self.inputs[site.layer])
-        chosen = codebook.packed_masks(index, site.layer)
-        covered = active & chosen
-        self._count(site, rows, active, chosen, covered, index == nearest)
-        return unpack(covered if self.combine == "and" else chosen, site.width).reshape(scores.shape)
+        if self.routers is None:
+            return nearest, nearest
+        return nearest, self.routers[_key(site)].choose(self.inputs[site.layer])
 
     def _count(
         self, site: Site, scores: Tensor, active: Tensor, chosen: Tensor, covered: Tensor, right: Tensor

@@ -157,6 +157,8 @@ def _check_codebook(experiment: Experiment, config: dict[str, Any]) -> None:
                 f"{where}.{key}: algorithm {params['algorithm']} has no such option "
                 f"(allowed algorithms: {', '.join(OPTIONS[key])})"
             )
+    if params.get("joint") and not {"gate_proj", "up_proj"} <= set(params["projections"]):
+        raise ConfigError(f"{where}.joint: gate_proj and up_proj must both be among the projections")
     if params.get("importance") == "contribution" and params["algorithm"] not in NEED_MAGNITUDES:
         raise ConfigError(
             f"{where}.importance: algorithm {params['algorithm']} weighs no neurons "

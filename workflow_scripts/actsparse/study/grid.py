@@ -32,6 +32,7 @@ SLUG_LABELS = {
     "importance": "",
     "seeding": "",
     "combine": "",
+    "joint": "joint",
     "update_power": "u",
     "assign_power": "a",
     "lost_weight": "l",
