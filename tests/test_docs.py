@@ -62,7 +62,7 @@ PRUNE_TIMED = (
 )
 
 EQUAL_ROWS = (
-    "python benchmarks/compare_codebooks.py --tokens 1024 --windows 0 "
+    "python benchmarks/compare_codebooks.py --tokens 1024 "
     '--only "coverage (equal rows)" "faiss (equal rows)" ...'
 )
 
@@ -81,7 +81,7 @@ COMMANDS = {
     "make test": Elsewhere(".ci/run"),
     "make test-slurm": Elsewhere(".ci/run"),
     # benchmarks
-    "python benchmarks/overhead.py results/demo --wall 893 --slots 2": Run(),
+    "python benchmarks/overhead.py results/demo --wall 803 --slots 2": Run(),
     "python benchmarks/nm_masking.py resources/models/smollm2-135m": Run(
         "python benchmarks/nm_masking.py model --length 64 --rounds 1 --threads 1"
     ),
@@ -96,7 +96,7 @@ COMMANDS = {
     "python benchmarks/streaming_memory.py": Run("python benchmarks/streaming_memory.py 256"),
     "python benchmarks/dag.py": Run("python benchmarks/dag.py --experiments 20 --models 1"),
     "python benchmarks/codebook_memory.py": Needs("minutes", "python benchmarks/codebook_memory.py --help"),
-    "python benchmarks/codebook_evaluation.py --tokens 512": Needs(
+    "python benchmarks/codebook_evaluation.py --threads 2": Needs(
         "the default study's model", "python benchmarks/codebook_evaluation.py --help"
     ),
     "python benchmarks/compare_codebooks.py": Needs(
