@@ -98,12 +98,6 @@ VARIANTS: dict[str, dict] = {
     "spherical, per layer, contribution": {**LAYERED, **SPHERICAL, **CONTRIBUTING},
     "spherical, per layer, contribution, replace": {**LAYERED, **SPHERICAL, **CONTRIBUTING},
     "spherical, pooled, contribution": {**SPHERICAL, **CONTRIBUTING},
-    "spherical, per layer, K = 256, joint": {**PRODUCT, **SPHERICAL, **CONTRIBUTING},
-    "spherical, per layer, joint": {**LAYERED, **SPHERICAL, **CONTRIBUTING},
-    "spherical, pooled, joint": {**SPHERICAL, **CONTRIBUTING},
-    "8 groups of 256, joint": {**PRODUCT, **AWARE, **CONTRIBUTING, "groups": 8},
-    "16 groups of 256, joint": {**PRODUCT, **AWARE, **CONTRIBUTING, "groups": 16},
-    "32 groups of 256, joint": {**PRODUCT, **AWARE, **CONTRIBUTING, "groups": 32},
     "8 groups of 256": {**PRODUCT, **AWARE, **AT_WORK, "groups": 8},
     "16 groups of 256": {**PRODUCT, **AWARE, **AT_WORK, "groups": 16},
     "32 groups of 256": {**PRODUCT, **AWARE, **AT_WORK, "groups": 32},
@@ -134,7 +128,12 @@ COMBINE = {
     "spherical, per layer, at work, replace": "replace",
     "spherical, per layer, contribution, replace": "replace",
 }
-JOINT = ", joint"  # at work up takes the centroid of gate; the codebooks are those of ", contribution"
+CONTRIBUTED, JOINT = ", contribution", ", joint"  # the same codebooks; at work up takes the centroid of gate
+VARIANTS |= {
+    name.removesuffix(CONTRIBUTED) + JOINT: spec
+    for name, spec in VARIANTS.items()
+    if name.endswith(CONTRIBUTED)
+}
 THRESHOLDS = {f"thresholds {share:g}": share for share in (0.5, 0.53, 0.55, 0.57, 0.6)}
 NAMES = ["dense", *THRESHOLDS, *VARIANTS]
 

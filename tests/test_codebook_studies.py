@@ -14,6 +14,7 @@ FITTED = {
     "aware": {**SMALL, "algorithm": "activation_aware", "scope": "per_layer", "groups": [1, 2]},
     "alone": {**SMALL, "combine": "replace"},
     "routed": {**SMALL, "assignment": "router", "router_rank": 3},
+    "routed_joint": {**SMALL, "assignment": "router", "router_rank": 3, "joint": True},
     "at_work": {**SMALL, "patterns_of": "thresholded"},
     "contributing": {
         **SMALL,
@@ -46,6 +47,7 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
         "aware-g2",
         "alone",
         "routed",
+        "routed_joint",
         "at_work",
         "contributing-jointFalse",
         "contributing-jointTrue",
@@ -58,6 +60,10 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     assert aware["coverage"]["up_proj"]["energy"] > aware["coverage"]["up_proj"]["recall"]
 
     assert 0.25 <= record(study, "routed")["coverage"]["gate_proj"]["accuracy"] <= 1
+    # Up has no router of its own.
+    joint = record(study, "routed_joint")["coverage"]
+    assert joint["up_proj"]["accuracy"] == joint["gate_proj"]["accuracy"]
+    assert not joint["up_proj"]["router_parameters"]
     assert 0.5 < plain["coverage"]["gate_proj"]["fitting_recall"] < 1
 
     counts = {
@@ -68,9 +74,8 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     assert record(study, "at_work")["value"] != plain["value"]
     found, joint = record(study, "contributing-jointFalse"), record(study, "contributing-jointTrue")
     assert found["value"] != joint["value"]
-    assert (
-        found["params"]["importance"] == "contribution" and 0.5 < found["coverage"]["up_proj"]["energy"] < 1
-    )
+    assert found["params"]["importance"] == "contribution"
+    assert 0.5 < found["coverage"]["up_proj"]["energy"] < 1
 
     # As published: fitted to the text that perplexity is measured on, the first window of it.
     published = record(study, "published")

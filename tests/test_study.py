@@ -44,6 +44,24 @@ def test_demo_grid():
     assert len(study.codebooks) == 10
 
 
+def test_experiments_share_routers_only_of_the_same_projections():
+    routed = {
+        **DEMO["experiments"]["codebook"],
+        "clusters": 64,
+        "centroid_sparsity": 0.2,
+        "assignment": "router",
+    }
+    experiments = {
+        "all": routed,
+        "replaced": {**routed, "combine": "replace"},
+        "two": {**routed, "projections": ["gate_proj", "up_proj"]},
+        "joint": {**routed, "joint": True},
+    }
+    study = load(changed("experiments", experiments))
+    ffn = ["gate_proj", "up_proj", "down_proj"]
+    assert [found["projections"] for found in study.routers.values()] == [ffn, ffn[:2], [ffn[0], ffn[2]]]
+
+
 def test_defaults_are_filled_in():
     experiment = load(DEMO).experiments["act-2of4"]
     assert experiment.params["scorer"] == "magnitude"

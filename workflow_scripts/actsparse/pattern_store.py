@@ -211,7 +211,7 @@ class PatternStore:
         self._need_magnitudes()
         sums = load_file(self._check(self._active))
         logs = sums[f"{projection}.logs"]
-        if (factors := self.factors(projection)) is not None:
+        if (factors := sums.get(f"{projection}.factors")) is not None:
             logs = logs + (sums[projection] * factors.double().log()).sum(1)
         return (logs / sums[projection].sum(1).clamp(min=1)).exp()
 

@@ -52,9 +52,12 @@ class Site:
         return len(range(self.module.out_features)[self.rows or slice(None)])
 
     @property
-    def activation(self) -> Callable[[Tensor], Tensor] | None:
-        """The activation function of its block, if that has one."""
-        return getattr(self.block, "act_fn", None) or getattr(self.block, "activation_fn", None)
+    def activation(self) -> Callable[[Tensor], Tensor]:
+        """The activation function of its block. Raises ValueError where that has none."""
+        found = getattr(self.block, "act_fn", None) or getattr(self.block, "activation_fn", None)
+        if found is None:
+            raise ValueError(f"{self.name}: {type(self.block).__name__} has no activation function")
+        return found
 
     @property
     def weight(self) -> Tensor:

@@ -37,7 +37,11 @@ class Study:
     @property
     def routers(self) -> dict[str, dict[str, Any]]:
         """The parameters of the routers that some experiment needs, by their slug, with their codebook's."""
-        return {e.router: e.params | {"codebook": e.codebook} for e in self.experiments.values() if e.router}
+        return {
+            e.router: e.params | {"codebook": e.codebook, "projections": e.routed}
+            for e in self.experiments.values()
+            if e.router
+        }
 
 
 def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".") -> Study:

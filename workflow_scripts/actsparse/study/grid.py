@@ -104,7 +104,14 @@ class Experiment:
         if self.params.get("assignment") != "router":
             return None
         rank = self.params.get("router_rank", "full")
-        return f"{self.codebook}-{self.params['router_loss']}-r{rank}"
+        routed = "-".join(map(_word, self.routed))
+        return f"{self.codebook}-{self.params['router_loss']}-r{rank}-{routed}"
+
+    @property
+    def routed(self) -> list[str]:
+        """The projections whose centroids routers predict: not up, where it takes that of gate."""
+        joint = self.params["joint"]
+        return [word for word in self.params["projections"] if not (joint and word == "up_proj")]
 
     @property
     def needs_statistics(self) -> bool:
