@@ -25,6 +25,7 @@ from transformers import AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
+from actsparse.codebooks.allocation import shares_by_energy
 from actsparse.codebooks.codebook import Codebook, load_codebooks, save_codebooks
 from actsparse.codebooks.fit import fit_codebook, fitting_tokens
 from actsparse.codebooks.quality import measure
@@ -129,11 +130,11 @@ COMBINE = {
     "spherical, per layer, contribution, replace": "replace",
 }
 CONTRIBUTED, JOINT = ", contribution", ", joint"  # the same codebooks; at work up takes the centroid of gate
-VARIANTS |= {
-    name.removesuffix(CONTRIBUTED) + JOINT: spec
-    for name, spec in VARIANTS.items()
-    if name.endswith(CONTRIBUTED)
-}
+BY_ENERGY = ", by energy"
+for name, spec in list(VARIANTS.items()):
+    if name.endswith(CONTRIBUTED):
+        joint = name.removesuffix(CONTRIBUTED) + JOINT
+        VARIANTS |= {joint: spec, joint + BY_ENERGY: {**spec, "allocation": "by_energy"}}
 THRESHOLDS = {f"thresholds {share:g}": share for share in (0.5, 0.53, 0.55, 0.57, 0.6)}
 NAMES = ["dense", *THRESHOLDS, *VARIANTS]
 
@@ -187,9 +188,14 @@ def fitted(folder: Path, spec: dict) -> tuple[dict[str, Codebook], float]:
         codebooks, stored = load_codebooks(path)
         return codebooks, stored["seconds"]
     store = store_of(folder, "train" + kind_of(spec))
-    arguments = {key: value for key, value in spec.items() if key not in ("patterns_of", "importance")}
+    others = ("patterns_of", "importance", "allocation")
+    arguments = {key: value for key, value in spec.items() if key not in others}
     start = time.process_time()
-    codebooks = {projection: fit_codebook(store, projection, **arguments) for projection in FFN}
+    shares = dict.fromkeys(FFN, spec["centroid_sparsity"])
+    if spec.get("allocation") == "by_energy":
+        of = (spec[key] for key in ("centroid_sparsity", "algorithm", "patterns"))
+        shares = shares_by_energy(store, *of)
+    codebooks = {p: fit_codebook(store, p, **arguments | {"centroid_sparsity": shares[p]}) for p in FFN}
     seconds = time.process_time() - start
     save_codebooks(path, codebooks, {"spec": spec, "seconds": seconds})
     return codebooks, seconds
@@ -215,7 +221,7 @@ def perplexity(folder: Path, name: str, windows: int) -> dict:
         scheme = build_scheme("threshold", {"projections": FFN}, path)
         if name in VARIANTS:
             codebooks, _ = fitted(folder, DEFAULTS | VARIANTS[name])
-            combine, joint = COMBINE.get(name, "and"), name.endswith(JOINT)
+            combine, joint = COMBINE.get(name, "and"), JOINT in name
             pattern = CodebookPattern(load_thresholds(path), codebooks, combine, joint=joint)
             scheme = replace(scheme, scorer=Signed(), pattern=pattern)
     model = load_model(MODEL, "float32", torch.device("cpu"))

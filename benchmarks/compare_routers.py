@@ -1,16 +1,19 @@
 """Compare routers with the oracle and with predictors of single neurons: the tables of docs/codebooks.md.
 
-    python benchmarks/compare_routers.py [--folder F] [--clusters K] [--perplexity] [--threads N]
+    python benchmarks/compare_routers.py [--folder F] [--codebook C] [--clusters K] [--tokens T]
+                                         [--only NAME ...] [--perplexity] [--threads N]
 
 Works in the folder of compare_codebooks.py, which makes what it needs there. For gate and up of every layer:
-a codebook of K weighted centroids (20 % sparse) is fitted, routers and predictors are trained on 8,192
-calibration tokens, and what 4,096 held-out tokens keep of their activation is measured. With --perplexity,
-all layers are predicted in the model itself. Each layer is kept in F/routers_K/, and what is there is not
-made again. Prints two tables as Markdown and, as the last line, one JSON object of perplexities.
+a codebook of K centroids is fitted, routers and predictors are trained on T calibration tokens, and what
+4,096 held-out tokens keep of their activation is measured. With codebook `contribution` gate's centroids are
+those of up too, and what is kept is contribution. With --perplexity, all layers are predicted in the model
+itself. Each layer is kept in F/routers_C_K_T/, and what is there is not made again. Prints two tables as
+Markdown and, as the last line, one JSON object of perplexities.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -23,8 +26,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
-from actsparse.codebooks.codebook import Codebook, load_codebooks, ones_in_centroid, save_codebooks
-from actsparse.codebooks.fit import fit_codebook
+from actsparse.codebooks.codebook import Codebook
 from actsparse.codebooks.predictors import (
     equal_cost_rank,
     low_rank_masks,
@@ -38,38 +40,54 @@ from actsparse.devices import use_threads
 from actsparse.evaluation.perplexity import measure_perplexity
 from actsparse.files import atomic_path, read_json, write_json
 from actsparse.models import load_model
-from actsparse.packing import unpack
+from actsparse.packing import count_active, unpack
 from actsparse.patterns.codebook import CodebookPattern
 from actsparse.patterns.threshold import Threshold
 from actsparse.schemes import build_scheme
+from actsparse.scorers.signed import Signed
 from actsparse.sites import Site, find_sites
 from actsparse.sparsify import sparsify
 from actsparse.thresholds import Thresholds, load_thresholds
-from compare_codebooks import MODEL, ROOT, WINDOWS, store_of, thresholds_of, windows_of
+from compare_codebooks import (
+    AWARE,
+    BY_ENERGY,
+    DEFAULTS,
+    JOINT,
+    LENGTH,
+    MODEL,
+    PRODUCT,
+    ROOT,
+    VARIANTS,
+    WINDOWS,
+    fitted,
+    thresholds_of,
+    windows_of,
+)
 
 PROJECTIONS = ["gate_proj", "up_proj"]
-SPARSITY, RANK, EPOCHS = 0.2, 32, 10
-ROUTER, LOW_RANK, SVD, SINGLE = "router", "low-rank predictor of neurons", "truncated SVD", "single centroid"
+CODEBOOKS = {
+    "activation_aware": {**PRODUCT, **AWARE},
+    "contribution": VARIANTS[f"spherical, per layer, K = 256{JOINT}{BY_ENERGY}"],
+}
+RANK, EPOCHS = 32, 10
+ORACLE, ROUTER, LOW_RANK = "oracle", "router", "low-rank predictor of neurons"
+SVD, SINGLE = "truncated SVD", "single centroid"
+ROUTERS = {
+    ROUTER: (None, "mixed"),
+    "router, coverage alone": (None, "coverage"),
+    "router, cross-entropy alone": (None, "cross_entropy"),
+    f"router of rank {RANK}": (RANK, "mixed"),
+}
+NAMES = [*ROUTERS, LOW_RANK, SVD]
 Masks = Callable[[torch.Tensor], torch.Tensor]
 
 
-def fitted(folder: Path, clusters: int) -> dict[str, Codebook]:
-    """Return the codebooks of gate and up, from their file if there is one."""
-    path = folder / "codebooks.safetensors"
-    if not path.exists():
-        store = store_of(folder.parent, "train")
-        options = {"clusters": clusters, "centroid_sparsity": SPARSITY, "algorithm": "activation_aware"}
-        fitting = {"scope": "per_layer", "patterns": 30 * 4096, "steps": 10, "seed": 42}
-        save_codebooks(path, {p: fit_codebook(store, p, **options, **fitting) for p in PROJECTIONS}, options)
-    return load_codebooks(path)[0]
-
-
-def hidden_states(folder: Path, model: torch.nn.Module, sites: list[Site]) -> None:
+def hidden_states(folder: Path, model: torch.nn.Module, sites: list[Site], tokens: int) -> None:
     """Store what each layer's feed-forward network gets, for the calibration and the held-out tokens."""
-    for split, every in (("train", 2), ("test", 1)):
+    for split, windows in (("train", tokens // LENGTH), ("test", WINDOWS["test"])):
         if not (folder / f"{split}_{sites[-1].layer}.safetensors").exists():
-            windows = windows_of(folder.parent, split, WINDOWS[split])[::every]
-            for layer, hidden in block_inputs(model, windows, sites).items():
+            found = block_inputs(model, windows_of(folder.parent, split, windows), sites)
+            for layer, hidden in found.items():
                 with atomic_path(folder / f"{split}_{layer}.safetensors") as temporary:
                     save_file({"hidden": hidden.contiguous()}, temporary)
 
@@ -86,25 +104,26 @@ def measured(mask: torch.Tensor, magnitudes: torch.Tensor) -> dict[str, float]:
     }
 
 
-def compare_site(site: Site, codebook: Codebook, tokens: tuple, magnitudes: tuple, stem: Path) -> None:
+def compare_site(
+    site: Site, codebook: Codebook, tokens: tuple, magnitudes: tuple, names: list[str], stem: Path
+) -> None:
     """Train a site's routers and predictors; keep what they do on held-out tokens, and themselves."""
     (hidden, seen), (before, after) = tokens, magnitudes
     width, d, layer = codebook.width, hidden.shape[1], site.layer
-    ones, clusters = ones_in_centroid(width, SPARSITY), codebook.clusters
+    ones, rank = ones_of(codebook, layer), equal_cost_rank(d * codebook.clusters, d, width)
     covered = covered_by_codebook(codebook, before, layer)
-    variants = {
-        ROUTER: (None, "mixed"),
-        "router, coverage alone": (None, "coverage"),
-        "router, cross-entropy alone": (None, "cross_entropy"),
-        f"router of rank {RANK}": (RANK, "mixed"),
+    routers = {
+        name: train_router(hidden, covered, *how, EPOCHS, 0) for name, how in ROUTERS.items() if name in names
     }
-    routers = {name: train_router(hidden, covered, *how, EPOCHS, 0) for name, how in variants.items()}
-    rank = equal_cost_rank(d * clusters, d, width)
-    low_rank, svd = train_low_rank(hidden, before > 0, rank, EPOCHS, 0), svd_factors(site.weight, rank)
+    factors = {}
+    if LOW_RANK in names:
+        factors[LOW_RANK] = train_low_rank(hidden, before > 0, rank, EPOCHS, 0)
+    if SVD in names:
+        factors[SVD] = svd_factors(site.weight, rank)
     oracle = codebook.choose(after, layer)
-    index = {"oracle": oracle} | {name: router.choose(seen) for name, router in routers.items()}
+    index = {ORACLE: oracle} | {name: router.choose(seen) for name, router in routers.items()}
     masks = {name: codebook.masks(chosen, layer) for name, chosen in index.items()}
-    masks[LOW_RANK], masks[SVD] = low_rank_masks(seen, low_rank, ones), svd_masks(seen, svd, ones)
+    masks |= {name: PREDICT[name](seen, pair, ones) for name, pair in factors.items()}
     masks[SINGLE] = unpack(codebook.baseline[layer], width).expand(len(seen), -1)
     parameters = {name: router.parameters for name, router in routers.items()}
     parameters |= {LOW_RANK: rank * (d + 1 + width), SVD: rank * (d + width), SINGLE: 0}
@@ -115,11 +134,20 @@ def compare_site(site: Site, codebook: Codebook, tokens: tuple, magnitudes: tupl
         | {"parameters": parameters.get(name), "multiply_adds": costs.get(name, parameters.get(name))}
         for name, mask in masks.items()
     }
-    with atomic_path(f"{stem}.safetensors") as temporary:
-        factors = {"low_rank_0": low_rank[0], "low_rank_1": low_rank[1], "svd_0": svd[0], "svd_1": svd[1]}
-        save_file({name: factor.contiguous() for name, factor in factors.items()}, temporary)
+    if factors:
+        with atomic_path(f"{stem}.safetensors") as temporary:
+            pairs = {f"{name}_{i}": part for name, pair in factors.items() for i, part in enumerate(pair)}
+            save_file({name: part.contiguous() for name, part in pairs.items()}, temporary)
     save_routers(f"{stem}.router", {stem.name: routers[ROUTER]}, {})
     write_json(f"{stem}.json", {"rows": rows, "projection": width * d})
+
+
+def ones_of(codebook: Codebook, layer: int) -> int:
+    """Return how many neurons a centroid of a layer keeps."""
+    return int(count_active(codebook.of_layer(layer)[0, :1]))
+
+
+PREDICT = {LOW_RANK: low_rank_masks, SVD: svd_masks}
 
 
 @dataclass
@@ -157,29 +185,40 @@ def key(site: Site) -> str:
     return f"{site.projection}.layer_{site.layer}"
 
 
-def perplexities(folder: Path, model: torch.nn.Module, sites: list[Site], books: dict[str, Codebook]) -> dict:
+def perplexities(
+    folder: Path,
+    model: torch.nn.Module,
+    sites: list[Site],
+    books: dict[str, Codebook],
+    names: list[str],
+    joint: bool,
+) -> dict:
     """Return perplexity and realised sparsity with all layers predicted, by predictor; each is kept."""
     thresholds = load_thresholds(thresholds_of(folder.parent, ""))
-    routers = {key(s): load_routers(folder / f"{key(s)}.router")[0][key(s)] for s in sites}
-    factors = {key(s): load_file(folder / f"{key(s)}.safetensors") for s in sites}
-    ones = ones_in_centroid(sites[0].width, SPARSITY)
+    chooser = {site: replace(site, projection="gate_proj") if joint else site for site in sites}
+    choosers = {key(site): site for site in chooser.values()}
+    routers = {name: load_routers(folder / f"{name}.router")[0][name] for name in choosers}
 
-    def predicted(how: Callable, word: str) -> Predicted:
-        pairs = {name: (some[f"{word}_0"], some[f"{word}_1"]) for name, some in factors.items()}
-        return Predicted(
-            thresholds, {n: lambda x, pair=pair: how(x, pair, ones) for n, pair in pairs.items()}
-        )
+    def of_sites(masks: Callable[[str, Site], Masks]) -> Predicted:
+        return Predicted(thresholds, {key(site): masks(key(by), by) for site, by in chooser.items()})
 
-    single = {
-        key(s): partial(expanded, mask=unpack(books[s.projection].baseline[s.layer], s.width)) for s in sites
-    }
+    def predicted(name: str) -> Predicted:
+        def masks(stem: str, site: Site) -> Masks:
+            found = load_file(folder / f"{stem}.safetensors")
+            pair, ones = (found[f"{name}_0"], found[f"{name}_1"]), ones_of(books[site.projection], site.layer)
+            return lambda hidden: PREDICT[name](hidden, pair, ones)
+
+        return of_sites(masks)
+
+    def single(stem: str, site: Site) -> Masks:
+        return partial(expanded, mask=unpack(books[site.projection].baseline[site.layer], site.width))
+
     patterns = {
         "thresholds alone": Threshold(thresholds),
-        "oracle": CodebookPattern(thresholds, books),
-        ROUTER: CodebookPattern(thresholds, books, routers=routers),
-        LOW_RANK: predicted(low_rank_masks, "low_rank"),
-        SVD: predicted(svd_masks, "svd"),
-        SINGLE: Predicted(thresholds, single),
+        ORACLE: CodebookPattern(thresholds, books, joint=joint),
+        ROUTER: CodebookPattern(thresholds, books, routers=routers, joint=joint),
+        **{name: predicted(name) for name in PREDICT if name in names},
+        SINGLE: of_sites(single),
     }
     path = folder / "perplexities.json"
     found = read_json(path) if path.exists() else {}
@@ -187,7 +226,8 @@ def perplexities(folder: Path, model: torch.nn.Module, sites: list[Site], books:
     scheme = build_scheme("threshold", {"projections": PROJECTIONS}, thresholds_of(folder.parent, ""))
     for name, pattern in patterns.items():
         if name not in found:
-            with sparsify(model, replace(scheme, pattern=pattern)) as applied:
+            scorer = Signed() if isinstance(pattern, CodebookPattern) else scheme.scorer
+            with sparsify(model, replace(scheme, scorer=scorer, pattern=pattern)) as applied:
                 value = measure_perplexity(model, test)["value"]
             found[name] = {"perplexity": value, "sparsity": applied.realised_sparsity}
             write_json(path, found)
@@ -195,36 +235,42 @@ def perplexities(folder: Path, model: torch.nn.Module, sites: list[Site], books:
     return found
 
 
-def compare(folder: Path, clusters: int, with_perplexity: bool) -> tuple[dict, dict]:
+def compare(
+    folder: Path, codebook: str, clusters: int, tokens: int, names: list[str], with_perplexity: bool
+) -> tuple[dict, dict]:
     """Return {site: {predictor: row}} and the perplexities, {} where none are wanted."""
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(MODEL, "float32", torch.device("cpu"), False)
     thresholds = load_thresholds(thresholds_of(folder.parent, ""))
-    sites, codebooks = find_sites(model, PROJECTIONS, "output"), fitted(folder, clusters)
-    hidden_states(folder, model, sites)
+    joint = codebook == "contribution"
+    sites = find_sites(model, PROJECTIONS, "output")
+    choosing = [site for site in sites if site.projection == "gate_proj" or not joint]
+    codebooks, _ = fitted(folder.parent, DEFAULTS | CODEBOOKS[codebook] | {"clusters": clusters})
+    hidden_states(folder, model, sites, tokens)
     for layer in sorted({site.layer for site in sites}):
-        here = [site for site in sites if site.layer == layer]
+        here = [site for site in choosing if site.layer == layer]
         if all((folder / f"{key(site)}.json").exists() for site in here):
             continue
-        names = [folder / f"{split}_{layer}.safetensors" for split in ("train", "test")]
-        tokens = tuple(load_file(name)["hidden"] for name in names)
-        before, after = (layer_magnitudes(here, some, thresholds, codebooks) for some in tokens)
+        stored = [folder / f"{split}_{layer}.safetensors" for split in ("train", "test")]
+        hidden = tuple(load_file(name)["hidden"] for name in stored)
+        before, after = (layer_magnitudes(here, some, thresholds, codebooks) for some in hidden)
         for site in here:
             p = site.projection
-            compare_site(site, codebooks[p], tokens, (before[p], after[p]), folder / key(site))
+            compare_site(site, codebooks[p], hidden, (before[p], after[p]), names, folder / key(site))
             print(key(site), flush=True)
-    rows = {key(site): read_json(folder / f"{key(site)}.json") for site in sites}
-    return rows, perplexities(folder, model, sites, codebooks) if with_perplexity else {}
+    rows = {key(site): read_json(folder / f"{key(site)}.json") for site in choosing}
+    arguments = folder, model, sites, codebooks, names, joint
+    return rows, perplexities(*arguments) if with_perplexity else {}
 
 
 def mean_table(sites: dict[str, dict], perplexity: dict) -> str:
     """Return the means over layers of what each projection's predictors do, and what they cost."""
     table = []
-    for p in PROJECTIONS:
+    for p in dict.fromkeys(name.partition(".")[0] for name in sites):
         found = [site for name, site in sites.items() if name.startswith(p)]
         for name in found[0]["rows"]:
             rows = [site["rows"][name] for site in found]
-            shares = [site["rows"][name]["energy"] / site["rows"]["oracle"]["energy"] for site in found]
+            shares = [site["rows"][name]["energy"] / site["rows"][ORACLE]["energy"] for site in found]
             means = [
                 "" if rows[0][column] is None else f"{100 * sum(row[column] for row in rows) / len(rows):.1f}"
                 for column in ("accuracy", "recall", "precision", "energy")
@@ -246,7 +292,7 @@ def layer_table(sites: dict[str, dict]) -> str:
     table, names = [], list(next(iter(sites.values()))["rows"])
     for site, found in sites.items():
         energy = [found["rows"][name]["energy"] for name in names]
-        share = found["rows"][ROUTER]["energy"] / found["rows"]["oracle"]["energy"]
+        share = found["rows"][ROUTER]["energy"] / found["rows"][ORACLE]["energy"]
         table.append([site, *(f"{100 * value:.1f}" for value in (*energy, share))])
     return tabulate(table, ["site", *names, "router / oracle"], tablefmt="github", disable_numparse=True)
 
@@ -254,12 +300,19 @@ def layer_table(sites: dict[str, dict]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "results/codebook_comparison")
+    parser.add_argument("--codebook", choices=CODEBOOKS, default="activation_aware")
     parser.add_argument("--clusters", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=8192, help="to train on")
+    parser.add_argument(
+        "--only", nargs="*", choices=NAMES, default=NAMES, metavar="NAME", help="beside the full router"
+    )
     parser.add_argument("--perplexity", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     use_threads(arguments.threads)
-    own = arguments.folder / f"routers_{arguments.clusters}"
-    sites, perplexity = compare(own, arguments.clusters, arguments.perplexity)
+    names, how = [ROUTER, *arguments.only], (arguments.codebook, arguments.clusters, arguments.tokens)
+    own = arguments.folder.resolve() / "routers_{}_{}_{}".format(*how)
+    os.chdir(ROOT)  # the model's manifest has paths relative to it
+    sites, perplexity = compare(own, *how, names, arguments.perplexity)
     print(mean_table(sites, perplexity), layer_table(sites), sep="\n\n")
     print(json.dumps({name: found["perplexity"] for name, found in perplexity.items()}))

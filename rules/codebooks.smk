@@ -27,7 +27,7 @@ rule fit_codebook:
         spec=lambda w: (
             {
                 key: STUDY.codebooks[w.codebook][key]
-                for key in ("clusters", "centroid_sparsity", "algorithm", "scope", "groups")
+                for key in ("clusters", "centroid_sparsity", "allocation", "algorithm", "scope", "groups")
             }
             | {key: CONFIG["codebooks"][key] for key in ("patterns", "steps")}
             | {"seed": CONFIG["seed"], "options": codebook_options(STUDY.codebooks[w.codebook])}
@@ -125,7 +125,6 @@ rule export_centroids:
         mem_mb=each_attempt(8000),
         runtime=each_attempt(20),
     params:
-        centroid_sparsity=lambda w: STUDY.codebooks[w.codebook]["centroid_sparsity"],
         code=digest("export_centroids.py"),
     message:
         "Exporting centroids {wildcards.codebook} of {wildcards.model}"

@@ -44,7 +44,7 @@ def test_the_script_fits_every_projection(tmp_path, store):
 
 def test_the_layout_of_the_artifact_round_trips(tmp_path, store):
     codebook = fit_codebook(store, "gate_proj", **FIT, scope="pooled", patterns=90)
-    path = tmp_path / file_name("gate_proj", 6, 0.4)
+    path = tmp_path / file_name("gate_proj", codebook)
     assert path.name == "centroids_gate_6_sparsity_40.pt"
     write_centroids(codebook, path)
     matrix = torch.load(path, weights_only=True)

@@ -49,7 +49,7 @@ def test_one_cluster_per_layer_is_the_baseline(store):
     one = fit_codebook(store, "gate_proj", **(FIT | {"clusters": 1}), scope="per_layer", patterns=10**6)
     assert torch.equal(one.centroids[:, 0, 0], one.baseline)
     assert torch.equal(one.baseline, top_entries(store.active_counts()["gate_proj"].int(), 42))
-    assert torch.equal(one.baseline, single_centroids(store, "gate_proj", 42))
+    assert torch.equal(one.baseline, single_centroids(store, "gate_proj", [42] * LAYERS))
     quality = measure(store, "gate_proj", one)
     assert quality.recall == quality.baseline_recall
     assert quality.precision == quality.baseline_precision

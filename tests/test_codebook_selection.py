@@ -111,6 +111,7 @@ def study_of(folder, options, without=()):
         ({"algorithm": "penalised", "replace_below": 0.1}, "algorithm penalised has no such option"),
         ({"joint": True, "projections": ["up_proj"]}, "joint: gate_proj and up_proj must both be among"),
         ({"importance": "contribution"}, "importance: algorithm coverage weighs no neurons"),
+        ({"allocation": "by_layer"}, r"'by_layer' is not allowed \(allowed: uniform, by_energy\)"),
         ({"algorithm": "as_published", "seed_sparsity": 0.1}, "algorithm as_published has no such option"),
     ],
 )

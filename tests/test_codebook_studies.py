@@ -21,6 +21,7 @@ FITTED = {
         "algorithm": "spherical",
         "patterns_of": "thresholded",
         "importance": "contribution",
+        "allocation": "by_energy",
         "joint": [False, True],
     },
     "published": {**SMALL, "algorithm": "as_published", "as_published": True},

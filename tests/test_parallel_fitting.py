@@ -29,7 +29,7 @@ def work(folder, arguments):
 
     number, of = processes()
     for name, (patterns, spec) in arguments.items():
-        fit_share(patterns, folder / f"{name}-{of}", 1 + number % 2, "cpu", spec)
+        fit_share(patterns, folder / f"{name}-{of}", 1 + number % 2, "cpu", "uniform", spec)
 
 
 @pytest.mark.parametrize("count", [2, 3])

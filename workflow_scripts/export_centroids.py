@@ -8,14 +8,14 @@ from actsparse.files import atomic_path
 from actsparse.logs import log_to
 
 
-def export_centroids(source: str | Path, centroid_sparsity: float, output: str | Path) -> None:
+def export_centroids(source: str | Path, output: str | Path) -> None:
     """Write one `.pt` file per projection of a codebook file to the folder `output`."""
     with atomic_path(output) as folder:
         folder.mkdir()
         for projection, codebook in load_codebooks(source)[0].items():
-            write_centroids(codebook, folder / file_name(projection, codebook.clusters, centroid_sparsity))
+            write_centroids(codebook, folder / file_name(projection, codebook))
 
 
 if "snakemake" in globals():
     with log_to(snakemake.log[0]):
-        export_centroids(snakemake.input[0], snakemake.params.centroid_sparsity, snakemake.output[0])
+        export_centroids(snakemake.input[0], snakemake.output[0])

@@ -16,12 +16,14 @@ def fit(
     threads: int,
     device: str = "cpu",
     processes: int = 1,
+    allocation: str = "uniform",
     **spec: Any,
 ) -> None:
     """Fit the codebooks of all projections in a pattern store and write them to one file.
 
-    `spec` are the arguments of `actsparse.codebooks.fit.fit_codebook`. Where the algorithm allows it,
-    `processes` share the patterns and `threads`, each on a GPU of its own if there are any.
+    `spec` are the arguments of `actsparse.codebooks.fit.fit_codebook`, whose centroid_sparsity is everyone's
+    or, with allocation `by_energy`, the mean of what `shares_by_energy` returns. Where the algorithm allows
+    it, `processes` share the patterns and `threads`, each on a GPU of its own if there are any.
     """
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.codebooks import DATA_PARALLEL, LIBRARIES
@@ -32,7 +34,7 @@ def fit(
         device = "cpu"
     if spec["algorithm"] not in DATA_PARALLEL or spec["options"].get("balanced"):
         processes = 1
-    arguments = patterns_folder, output, max(1, threads // processes), device, spec
+    arguments = patterns_folder, output, max(1, threads // processes), device, allocation, spec
     if processes > 1:
         spread(processes, fit_share, *arguments)
     else:
@@ -40,9 +42,15 @@ def fit(
 
 
 def fit_share(
-    patterns_folder: str | Path, output: str | Path, threads: int, device: str, spec: dict[str, Any]
+    patterns_folder: str | Path,
+    output: str | Path,
+    threads: int,
+    device: str,
+    allocation: str,
+    spec: dict[str, Any],
 ) -> None:
     """Fit with this process's share of the patterns; the first process writes the file."""
+    from actsparse.codebooks.allocation import shares_by_energy
     from actsparse.codebooks.codebook import save_codebooks
     from actsparse.codebooks.fit import fit_codebook, fitting_tokens
     from actsparse.codebooks.parallel import processes
@@ -52,9 +60,15 @@ def fit_share(
     use_threads(threads)
     store = PatternStore(patterns_folder)
     first = processes()[0] == 0
+    shares = dict.fromkeys(store.widths, spec["centroid_sparsity"])
+    if allocation == "by_energy":
+        of = {key: spec[key] for key in ("centroid_sparsity", "algorithm", "patterns")}
+        shares = shares_by_energy(store, **of)
     codebooks = {}
     for projection in progress(list(store.widths), "codebooks") if first else store.widths:
-        codebooks[projection] = fit_codebook(store, projection, **spec, device=pick_device(device))
+        codebooks[projection] = fit_codebook(
+            store, projection, **spec | {"centroid_sparsity": shares[projection]}, device=pick_device(device)
+        )
         if first:
             print(f"{projection}: objective {codebooks[projection].objective}")
     fitted = {
@@ -62,7 +76,7 @@ def fit_share(
         "patterns_digest": digest_of(store.identity),
     }
     if first:
-        save_codebooks(output, codebooks, spec | fitted)
+        save_codebooks(output, codebooks, spec | {"allocation": allocation} | fitted)
 
 
 if "snakemake" in globals():

@@ -10,7 +10,7 @@ import torch
 
 from actsparse.codebooks.codebook import Codebook
 from actsparse.files import atomic_path
-from actsparse.packing import pack, unpack
+from actsparse.packing import count_active, pack, unpack
 
 
 def read_centroids(source: str | Path) -> Codebook:
@@ -40,7 +40,8 @@ def write_centroids(codebook: Codebook, target: str | Path) -> None:
         torch.save(unpack(codebook.centroids[0, 0], codebook.width, torch.float32), temporary)
 
 
-def file_name(projection: str, clusters: int, centroid_sparsity: float) -> str:
+def file_name(projection: str, codebook: Codebook) -> str:
     """Return the artifact's name for a projection's centroids."""
     word = projection.removesuffix("_proj")
-    return f"centroids_{word}_{clusters}_sparsity_{round(100 * centroid_sparsity)}.pt"
+    ones = int(count_active(codebook.centroids[0, 0, :1]))
+    return f"centroids_{word}_{codebook.clusters}_sparsity_{round(100 * (1 - ones / codebook.width))}.pt"

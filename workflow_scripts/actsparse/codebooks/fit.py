@@ -3,7 +3,7 @@
 In a process group of torch.distributed each process reads its share of the patterns; all get the codebook.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -105,7 +105,7 @@ def fit_codebook(
     store: PatternStore,
     projection: str,
     clusters: int,
-    centroid_sparsity: float,
+    centroid_sparsity: float | Sequence[float],
     algorithm: str,
     scope: str,
     patterns: int,
@@ -122,6 +122,7 @@ def fit_codebook(
         projection: one of the store's.
         clusters: K, of the whole projection (scope pooled) or of each layer (per_layer), in each group.
         centroid_sparsity: share of inactive neurons in each centroid; round((1 - s) D / groups) are active.
+            One for each layer, if they differ; pooled centroids have their mean.
         algorithm: a word of `actsparse.codebooks.ALGORITHMS`.
         scope: `pooled` (one codebook for all layers, as published) or `per_layer`.
         patterns: fit to at most this many, over all layers: evenly spaced tokens, the same for each layer.
@@ -145,7 +146,11 @@ def fit_codebook(
     width, layers = store.widths[projection], list(range(store.layers))
     if width % groups:
         raise ValueError(f"groups: {groups} do not divide the {width} neurons of {projection}")
-    ones = ones_in_centroid(width // groups, centroid_sparsity)
+    sparsities = [centroid_sparsity] * len(layers)
+    if isinstance(centroid_sparsity, Sequence):
+        mean = sum(centroid_sparsity) / len(layers)
+        sparsities = [mean] * len(layers) if scope == "pooled" else list(centroid_sparsity)
+    ones = [ones_in_centroid(width // groups, sparsity) for sparsity in sparsities]
     options = dict(options or {})
     replace_below = options.pop("replace_below", 0)
     tokens = store.token_positions(fitting_tokens(store, patterns))
@@ -168,10 +173,11 @@ def fit_codebook(
             streams["held_out"] = stream(some, validating, group)
         size = width // groups
         held_out = {"held_out": streams["held_out"]} if len(validating) else {}
-        centroids, history = method.fit(streams["fitting"], size, clusters, ones, **held_out)
+        active = ones[some[0]]
+        centroids, history = method.fit(streams["fitting"], size, clusters, active, **held_out)
         if replace_below:
             centroids, covered = replace_rare(
-                Stream(streams["fitting"]), centroids, size, ones, replace_below
+                Stream(streams["fitting"]), centroids, size, active, replace_below
             )
             history = [*history, covered]
         counts = {name: covered_and_active(Stream(of), centroids, size) for name, of in streams.items()}
@@ -181,7 +187,9 @@ def fit_codebook(
     counts = {name: sum(count[name] for row in parts for *_, count in row) for name in parts[0][0][2]}
     return Codebook(
         centroids=torch.stack([torch.stack([centroids for centroids, *_ in row]) for row in parts]),
-        baseline=single_centroids(store, projection, ones_in_centroid(width, centroid_sparsity), fitting),
+        baseline=single_centroids(
+            store, projection, [ones_in_centroid(width, sparsity) for sparsity in sparsities], fitting
+        ),
         width=width,
         objective=[[history for _, history, _ in row] for row in parts],
         assign_power=powers[0] if powers else 0,
@@ -208,17 +216,23 @@ def fitting_tokens(store: PatternStore, patterns: int) -> int:
 
 
 def single_centroids(
-    store: PatternStore, projection: str, ones: int, tokens: int | Tensor | None = None
+    store: PatternStore, projection: str, ones: list[int], tokens: int | Tensor | None = None
 ) -> Tensor:
-    """Return each layer's `ones` neurons most active in `tokens`, uint8 (layers, B).
+    """Return the neurons most active in `tokens`, as many as `ones` says for each layer, uint8 (layers, B).
 
     `tokens` is what PatternStore.blocks takes.
     """
+    sums = active_counts(store, projection, tokens)
+    return torch.cat([top_entries(row[None], most) for row, most in zip(sums, ones, strict=True)])
+
+
+def active_counts(store: PatternStore, projection: str, tokens: int | Tensor | None = None) -> Tensor:
+    """Return how often each neuron is active in `tokens`, int32 (layers, D)."""
     sums = no_sums(store.layers, store.widths[projection], CPU)
     count = len(tokens) if isinstance(tokens, Tensor) else len(store.token_positions(tokens))
     for block, layer in store.blocks(projection, tokens=tokens, span=share(count * store.layers)):
         add_to_sums(sums, block, torch.full((len(block),), layer))
-    return top_entries(summed(sums), ones)
+    return summed(sums)
 
 
 def _parts(block: Tensor | Block) -> tuple[Tensor, ...]:

@@ -17,6 +17,7 @@ KINDS = {
     "scope": "{}",
     "threshold": "threshold {}",
     "groups": "groups {:g}",
+    "allocation": "{}",
     "patterns_of": "fitted to the {} model",
     "importance": "weighed by {}",
     "seeding": "{}",

@@ -218,10 +218,11 @@ def codebook_slug(params: dict[str, Any]) -> str:
     size = f"k{params['clusters']}-s{params['centroid_sparsity']}"
     if "centroids" in params:
         return f"given-{digest_of(params['centroids'])[:8]}-{size}"
-    grouped = {"groups": params["groups"]} if params["groups"] > 1 else {}
+    usual = {"groups": 1, "allocation": "uniform"}
+    unusual = {key: params[key] for key, value in usual.items() if params[key] != value}
     options = [
         f"-{SLUG_LABELS.get(key, key)}{_word(value)}"
-        for key, value in {**grouped, **codebook_options(params)}.items()
+        for key, value in {**unusual, **codebook_options(params)}.items()
     ]
     return f"{params['algorithm']}-{params['scope']}-t{patterns_slug(params)}-{size}{''.join(options)}"
 
