@@ -94,6 +94,7 @@ VARIANTS: dict[str, dict] = {
     "spherical, per layer, K = 256, at work": {**PRODUCT, **SPHERICAL, **AT_WORK},
     "spherical, per layer, at work": {**LAYERED, **SPHERICAL, **AT_WORK},
     "spherical, per layer, at work, replace": {**LAYERED, **SPHERICAL, **AT_WORK},
+    "single, contribution": {**LAYERED, **SPHERICAL, **CONTRIBUTING, "clusters": 1},
     "activation_aware, per layer, K = 256, contribution": {**PRODUCT, **AWARE, **CONTRIBUTING},
     "spherical, per layer, K = 256, contribution": {**PRODUCT, **SPHERICAL, **CONTRIBUTING},
     "spherical, per layer, contribution": {**LAYERED, **SPHERICAL, **CONTRIBUTING},

@@ -46,7 +46,7 @@ from actsparse.patterns.threshold import Threshold
 from actsparse.schemes import build_scheme
 from actsparse.scorers.signed import Signed
 from actsparse.sites import Site, find_sites
-from actsparse.sparsify import sparsify
+from actsparse.sparsify import Scheme, sparsify
 from actsparse.thresholds import Thresholds, load_thresholds
 from compare_codebooks import (
     AWARE,
@@ -82,11 +82,14 @@ NAMES = [*ROUTERS, LOW_RANK, SVD]
 Masks = Callable[[torch.Tensor], torch.Tensor]
 
 
-def hidden_states(folder: Path, model: torch.nn.Module, sites: list[Site], tokens: int) -> None:
+def hidden_states(
+    folder: Path, model: torch.nn.Module, sites: list[Site], tokens: int, scheme: Scheme | None
+) -> None:
     """Store what each layer's feed-forward network gets, for the calibration and the held-out tokens."""
     for split, windows in (("train", tokens // LENGTH), ("test", WINDOWS["test"])):
         if not (folder / f"{split}_{sites[-1].layer}.safetensors").exists():
-            found = block_inputs(model, windows_of(folder.parent, split, windows), sites)
+            with sparsify(model, scheme):
+                found = block_inputs(model, windows_of(folder.parent, split, windows), sites)
             for layer, hidden in found.items():
                 with atomic_path(folder / f"{split}_{layer}.safetensors") as temporary:
                     save_file({"hidden": hidden.contiguous()}, temporary)
@@ -246,7 +249,8 @@ def compare(
     sites = find_sites(model, PROJECTIONS, "output")
     choosing = [site for site in sites if site.projection == "gate_proj" or not joint]
     codebooks, _ = fitted(folder.parent, DEFAULTS | CODEBOOKS[codebook] | {"clusters": clusters})
-    hidden_states(folder, model, sites, tokens)
+    scheme = build_scheme("threshold", {"projections": PROJECTIONS}, thresholds_of(folder.parent, ""))
+    hidden_states(folder, model, sites, tokens, scheme if joint else None)
     for layer in sorted({site.layer for site in sites}):
         here = [site for site in choosing if site.layer == layer]
         if all((folder / f"{key(site)}.json").exists() for site in here):

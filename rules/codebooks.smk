@@ -68,6 +68,7 @@ rule train_routers:
     params:
         training=lambda w: {
             "projections": STUDY.routers[w.router]["projections"],
+            "patterns_of": STUDY.routers[w.router]["patterns_of"],
             "rank": STUDY.routers[w.router].get("router_rank"),
             "loss": STUDY.routers[w.router]["router_loss"],
             "epochs": CONFIG["codebooks"]["router_epochs"],

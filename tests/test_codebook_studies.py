@@ -95,12 +95,23 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
         "thresholds": {"0.5": "thresholds.json"},
         "patterns": {"0.5": "patterns"},
     }
-    again = {"given": {**SMALL, "centroids": files}, "refitted": {**SMALL, "clusters": 3}}
+    given = {**SMALL, "centroids": files}
+    again = {"given": given, "refitted": {**SMALL, "clusters": 3}}
+    again["routed"] = {**given, "assignment": "router", "patterns_of": ["dense", "thresholded"]}
     (study / "config.yaml").write_text(yaml.safe_dump(config(again, models={"llama": model})))
-    results = [f"{FOLDER}/evaluations/llama/{e}/perplexity.json" for e in again]
+    names = ("given", "refitted", "routed-dense", "routed-thresholded")
+    results = [f"{FOLDER}/evaluations/llama/{name}/perplexity.json" for name in names]
     expected = {"import_centroids", "fit_codebook", "evaluate_perplexity"}
-    assert planned(study, *results) == expected
-    run(study, results[0])
+    assert planned(study, *results[:2]) == expected
+    run(study, results[0], *results[2:])
     given = record(study, "given")
     assert given["value"] == plain["value"]
     assert given["coverage"]["gate_proj"]["recall"] == plain["coverage"]["gate_proj"]["recall"]
+
+    # In the thresholded model routers see, from the first down on, what thresholds have left.
+    dense, thresholded = (
+        load_file(path) for path in sorted((study / f"{FOLDER}/routers/llama").glob("given-*"))
+    )
+    assert torch.equal(dense["gate_proj.layer_0.bias"], thresholded["gate_proj.layer_0.bias"])
+    for name in ("down_proj.layer_0.bias", "gate_proj.layer_1.bias"):
+        assert not torch.equal(dense[name], thresholded[name])

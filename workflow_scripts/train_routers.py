@@ -15,32 +15,38 @@ def train(
     projections: list[str],
     output: Path,
     *,
+    patterns_of: str,
     rank: int | None,
     loss: str,
     epochs: int,
     seed: int,
     **opening: Any,
 ) -> None:
-    """Write the routers of `projections`, trained on what the dense model computes in `windows`."""
+    """Write the routers of `projections`, trained in the model whose patterns were fitted to."""
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.codebooks.codebook import load_codebooks
     from actsparse.codebooks.router import save_routers, train_router
     from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer_magnitudes
     from actsparse.opening import open_model_and_windows
+    from actsparse.schemes import build_scheme
     from actsparse.sites import find_sites
+    from actsparse.sparsify import sparsify
     from actsparse.thresholds import load_thresholds
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     codebooks, _ = load_codebooks(codebook)
     values = load_thresholds(thresholds)
     sites = find_sites(loaded, projections, "output")
-    hidden = block_inputs(loaded, progress(tokens, "hidden states"), sites)
+    scheme = build_scheme("threshold", {"projections": list(values)}, thresholds)
     routers = {}
-    for layer, inputs in progress(hidden.items(), "routers"):
-        here = [site for site in sites if site.layer == layer]
-        for projection, magnitudes in layer_magnitudes(here, inputs, values, codebooks).items():
-            covered = covered_by_codebook(codebooks[projection], magnitudes, layer)
-            routers[f"{projection}.layer_{layer}"] = train_router(inputs, covered, rank, loss, epochs, seed)
+    with sparsify(loaded, scheme if patterns_of == "thresholded" else None):
+        hidden = block_inputs(loaded, progress(tokens, "hidden states"), sites)
+        for layer, inputs in progress(hidden.items(), "routers"):
+            here = [site for site in sites if site.layer == layer]
+            for projection, magnitudes in layer_magnitudes(here, inputs, values, codebooks).items():
+                covered = covered_by_codebook(codebooks[projection], magnitudes, layer)
+                name = f"{projection}.layer_{layer}"
+                routers[name] = train_router(inputs, covered, rank, loss, epochs, seed)
     about = {"tokens": tokens.numel(), "loss": loss, "rank": rank, "epochs": epochs}
     save_routers(output, routers, about)
 

@@ -16,7 +16,7 @@ from actsparse.thresholds import Thresholds
 
 @torch.inference_mode()
 def block_inputs(model: nn.Module, windows: Iterable[Tensor], sites: Iterable[Site]) -> dict[int, Tensor]:
-    """Run the dense model; return the input of each layer's feed-forward network, (tokens, d), on the CPU.
+    """Run the model; return the input of each layer's feed-forward network, (tokens, d), on the CPU.
 
     All layers are held at once: layers x tokens x d numbers of the model's type.
     """

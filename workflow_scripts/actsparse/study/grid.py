@@ -105,7 +105,8 @@ class Experiment:
             return None
         rank = self.params.get("router_rank", "full")
         routed = "-".join(map(_word, self.routed))
-        return f"{self.codebook}-{self.params['router_loss']}-r{rank}-{routed}"
+        at_work = "-thresholded" if self.params["patterns_of"] == "thresholded" else ""
+        return f"{self.codebook}-{self.params['router_loss']}-r{rank}-{routed}{at_work}"
 
     @property
     def routed(self) -> list[str]:
