@@ -123,6 +123,7 @@ VARIANTS: dict[str, dict] = {
             "kmeans++": {"seeding": "kmeans++"},
             "stratified": {"seeding": "stratified"},
             "balanced": {"balanced": True},
+            "warm_up": {"warm_up": 10},
         }.items()
     },
 }

@@ -109,6 +109,7 @@ def study_of(folder, options, without=()):
         ({"replace_below": 0}, "replace_below"),
         ({"algorithm": "kmeans", "validation": 0.1}, "algorithm kmeans has no such option"),
         ({"algorithm": "penalised", "replace_below": 0.1}, "algorithm penalised has no such option"),
+        ({"algorithm": "spherical", "warm_up": 3}, "algorithm spherical has no such option"),
         ({"joint": True, "projections": ["up_proj"]}, "joint: gate_proj and up_proj must both be among"),
         ({"importance": "contribution"}, "importance: algorithm coverage weighs no neurons"),
         ({"allocation": "by_layer"}, r"'by_layer' is not allowed \(allowed: uniform, by_energy\)"),

@@ -6,6 +6,7 @@ import torch
 from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.coverage import Coverage
 from actsparse.codebooks.seeding import choose_seeds
+from actsparse.codebooks.spherical import Spherical
 from actsparse.packing import count_active, pack, unpack
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,6 +95,16 @@ def test_without_numba_the_codebook_is_the_same(monkeypatch):
     plain = Coverage(steps=4, seed=0).fit(patterns, 100, 9, 60)
     assert torch.equal(plain[0], compiled[0])
     assert plain[1] == compiled[1]
+
+
+def test_a_warm_up_is_where_spherical_means_end():
+    patterns = [pack(structured_masks(300, 100, 2))]
+    means, _ = Spherical(steps=3, seed=4, update_power=0, assign_power=0).fit(patterns, 100, 9, 60)
+    started, _ = Coverage(steps=0, seed=4, warm_up=3).fit(patterns, 100, 9, 60)
+    assert torch.equal(started, means)
+    improved, objective = Coverage(steps=9, seed=4, warm_up=3).fit(patterns, 100, 9, 60)
+    assert not torch.equal(improved, means)
+    assert objective == sorted(objective)
 
 
 def test_seeds_are_patterns_completed_with_frequent_neurons():

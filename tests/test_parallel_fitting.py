@@ -7,7 +7,7 @@ from fit_codebook import fit
 from made_up_patterns import FIT, write_store, write_weighted_store
 
 OPTIONS = {
-    "coverage": {"seeding": "stratified", "validation": 0.2, "replace_below": 0.5},
+    "coverage": {"seeding": "stratified", "validation": 0.2, "replace_below": 0.5, "warm_up": 2},
     "activation_aware": {"seeding": "kmeans++"},
     "spherical": {"replace_below": 0.5},
     "penalised": {"seed_sparsity": 0.3},
@@ -29,7 +29,8 @@ def work(folder, arguments):
 
     number, of = processes()
     for name, (patterns, spec) in arguments.items():
-        fit_share(patterns, folder / f"{name}-{of}", 1 + number % 2, "cpu", "uniform", spec)
+        allocation = "by_energy" if spec["scope"] == "per_layer" else "uniform"
+        fit_share(patterns, folder / f"{name}-{of}", 1 + number % 2, "cpu", allocation, spec)
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -27,6 +27,7 @@ OPTIONS = {
     "seeding": _SEEDED,
     "seed_sparsity": _SEEDED,
     "balanced": ("coverage", "activation_aware"),
+    "warm_up": ("coverage",),
     "validation": ("coverage", "activation_aware"),
     "update_power": ("activation_aware", "spherical"),
     "assign_power": ("activation_aware", "spherical"),

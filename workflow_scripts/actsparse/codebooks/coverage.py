@@ -14,6 +14,7 @@ from actsparse.codebooks.alternation import Stream, alternate
 from actsparse.codebooks.assign import assign
 from actsparse.codebooks.balance import assign_balanced
 from actsparse.codebooks.seeding import choose_seeds
+from actsparse.codebooks.spherical import Spherical
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Coverage:
     """steps: the largest number of updates. seed, seeding, seed_sparsity: of `choose_seeds`.
 
     balanced: while fitting, a centroid takes at most its share of each block; the objective may then fall.
+    warm_up: updates of `Spherical`, without weights, before its own: the same objective on the patterns that
+        are fitted, and more on others.
     """
 
     steps: int
@@ -28,6 +31,7 @@ class Coverage:
     seeding: str = "random"
     seed_sparsity: float = 0.0
     balanced: bool = False
+    warm_up: int = 0
 
     def fit(
         self,
@@ -54,7 +58,12 @@ class Coverage:
             ValueError: when there are more clusters than patterns.
         """
         stream = Stream(patterns)
-        seeds = choose_seeds(stream, width, clusters, self.seeding, self.seed, self.seed_sparsity)
+        if self.warm_up:
+            start = {"seeding": self.seeding, "seed_sparsity": self.seed_sparsity}
+            means = Spherical(self.warm_up, self.seed, **start, update_power=0, assign_power=0)
+            seeds, _ = means.fit(patterns, width, clusters, ones)
+        else:
+            seeds = choose_seeds(stream, width, clusters, self.seeding, self.seed, self.seed_sparsity)
         assignment = assign_balanced if self.balanced else assign
         other = None if held_out is None else Stream(held_out)
         return alternate(stream, width, ones, self.steps, seeds, assignment, other)

@@ -25,6 +25,7 @@ KINDS = {
     "validation": "validation {:g}",
     "replace_below": "replaced below {:g}",
     "balanced": "balanced {}",
+    "warm_up": "warm-up {:g}",
     "as_published": "published protocol {}",
     "combine": "{}",
     "joint": "joint {}",

@@ -38,6 +38,7 @@ SLUG_LABELS = {
     "lost_weight": "l",
     "validation": "v",
     "seed_sparsity": "from",
+    "warm_up": "warm",
     "replace_below": "least",
     "assignment": "",
     "router_rank": "r",
