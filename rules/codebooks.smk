@@ -61,7 +61,7 @@ rule train_routers:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=model_memory,
+        mem_mb=router_memory,
         runtime=each_attempt(240),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],

@@ -14,7 +14,7 @@ from actsparse.resources.sources import LocalPath, PackageFile, parse_source
 from actsparse.study import ConfigError, load_study
 from actsparse.study.grid import codebook_options, patterns_slug
 from actsparse.study.checks import model_shape
-from actsparse.study.memory import evaluation_memory_mb
+from actsparse.study.memory import evaluation_memory_mb, hidden_states_mb
 
 # The jobs of a large study are millions of objects that live as long as this process: looking for garbage among
 # them, time and again and once more at the end, is a quarter of what a plan costs.
@@ -110,6 +110,14 @@ def model_memory(wildcards, attempt):
 def one_attempts_memory(name):
     model = CONFIG["models"][name]
     return evaluation_memory_mb(model_shape(name, model, Path()), model["dtype"], TOKENS_AT_ONCE)
+
+
+def router_memory(wildcards, attempt):
+    """MB of memory that training routers needs: the model, and what all its layers get of the calibration text."""
+    model, text = CONFIG["models"][wildcards.model], CONFIG["calibration"]
+    shape = model_shape(wildcards.model, model, Path())
+    tokens = (text["sequences"] or 0) * text["sequence_length"]
+    return attempt * (one_attempts_memory(wildcards.model) + hidden_states_mb(shape, model["dtype"], tokens))
 
 
 def task_folder(task):

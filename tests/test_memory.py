@@ -1,6 +1,6 @@
 """Memory estimates."""
 
-from actsparse.study.memory import RUNTIME_MB, UNKNOWN_MB, evaluation_memory_mb
+from actsparse.study.memory import RUNTIME_MB, UNKNOWN_MB, evaluation_memory_mb, hidden_states_mb
 
 LLAMA_2_7B = {
     "hidden_size": 4096,
@@ -24,3 +24,8 @@ def test_logits_are_counted_twice():
 
 def test_unknown_sizes():
     assert evaluation_memory_mb(None, "float32", 2048) == UNKNOWN_MB
+
+
+def test_hidden_states_are_those_of_all_layers():
+    assert hidden_states_mb(LLAMA_2_7B, "bfloat16", 65_536) == 32 * 65_536 * 4096 * 2 / 2**20
+    assert hidden_states_mb(None, "float32", 2048) == 0

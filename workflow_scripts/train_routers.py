@@ -26,7 +26,7 @@ def train(
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.codebooks.codebook import load_codebooks
     from actsparse.codebooks.router import save_routers, train_router
-    from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer_magnitudes
+    from actsparse.codebooks.routing import block_inputs, layer_coverage
     from actsparse.opening import open_model_and_windows
     from actsparse.schemes import build_scheme
     from actsparse.sites import find_sites
@@ -43,8 +43,7 @@ def train(
         hidden = block_inputs(loaded, progress(tokens, "hidden states"), sites)
         for layer, inputs in progress(hidden.items(), "routers"):
             here = [site for site in sites if site.layer == layer]
-            for projection, magnitudes in layer_magnitudes(here, inputs, values, codebooks).items():
-                covered = covered_by_codebook(codebooks[projection], magnitudes, layer)
+            for projection, covered in layer_coverage(here, inputs, values, codebooks).items():
                 name = f"{projection}.layer_{layer}"
                 routers[name] = train_router(inputs, covered, rank, loss, epochs, seed)
     about = {"tokens": tokens.numel(), "loss": loss, "rank": rank, "epochs": epochs}

@@ -13,6 +13,8 @@ from actsparse.patterns.threshold import Threshold
 from actsparse.sites import Site
 from actsparse.thresholds import Thresholds
 
+ROWS = 2**12  # tokens at a time
+
 
 @torch.inference_mode()
 def block_inputs(model: nn.Module, windows: Iterable[Tensor], sites: Iterable[Site]) -> dict[int, Tensor]:
@@ -31,7 +33,7 @@ def block_inputs(model: nn.Module, windows: Iterable[Tensor], sites: Iterable[Si
             stack.callback(block.register_forward_pre_hook(hook).remove)
         for window in windows:
             model.get_decoder()(input_ids=window[None].long().to(model.device), use_cache=False)
-    return {layer: torch.cat(some).clone() for layer, some in parts.items()}
+    return {layer: torch.cat(parts.pop(layer)) for layer in list(parts)}
 
 
 @torch.inference_mode()
@@ -53,9 +55,20 @@ def layer_magnitudes(
                 parts[site.projection].append(kept.float().cpu())
 
             stack.callback(site.module.register_forward_hook(hook).remove)
-        for some in hidden.split(2**12):
+        for some in hidden.split(ROWS):
             sites[0].block(some.to(sites[0].module.weight.device))
     return {projection: torch.cat(some).clone() for projection, some in parts.items()}
+
+
+def layer_coverage(
+    sites: list[Site], hidden: Tensor, thresholds: Thresholds, codebooks: dict[str, Codebook]
+) -> dict[str, Tensor]:
+    """Return `covered_by_codebook` of `layer_magnitudes`, by projection, holding those of few tokens."""
+    parts: dict[str, list[Tensor]] = {site.projection: [] for site in sites}
+    for some in hidden.split(ROWS):
+        for projection, magnitudes in layer_magnitudes(sites, some, thresholds, codebooks).items():
+            parts[projection].append(covered_by_codebook(codebooks[projection], magnitudes, sites[0].layer))
+    return {projection: torch.cat(some) for projection, some in parts.items()}
 
 
 def covered_by_codebook(codebook: Codebook, magnitudes: Tensor, layer: int) -> Tensor:

@@ -23,3 +23,13 @@ def evaluation_memory_mb(shape: dict[str, int] | None, dtype: str, tokens: int) 
     logits = tokens * vocabulary
     size = BYTES[dtype] * (weights + activations + logits) + 4 * logits
     return RUNTIME_MB + -(-size // 2**20)
+
+
+def hidden_states_mb(shape: dict[str, int] | None, dtype: str, tokens: int) -> int:
+    """Return the memory in MB (2^20 bytes) that the inputs of all layers take for `tokens` tokens.
+
+    0 without the sizes.
+    """
+    if not shape:
+        return 0
+    return -(-tokens * shape["num_hidden_layers"] * shape["hidden_size"] * BYTES[dtype] // 2**20)
