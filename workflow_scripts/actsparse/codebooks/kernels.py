@@ -19,6 +19,7 @@ ROWS = 4  # patterns and ...
 LANES = 16  # ... centroids whose overlaps are counted together, in registers
 VECTOR = 8  # words in a vector: one AVX-512 register; LLVM splits it where registers are shorter
 BLOCK_BYTES = 2**18  # of patterns that stay in the second-level cache while the centroids pass by
+EIGHT_BYTES_TO_BITS = np.uint64(0x0102040810204080)  # times eight bytes of 0 or 1: byte i is bit 56 + i
 COUNTER_LIMIT = 255  # members an 8-bit counter can count
 THREAD_WORDS = 2**22  # popcounted, and ...
 THREAD_ENTRIES = 2**17  # ... integers passed over in about the time that is worth a thread
@@ -258,14 +259,16 @@ def top_entries(scores, ones, first, last, packed):
                 above, missing = np.int64(middle), ones - count
         limit = np.int32(limit)
         for i in range(width):
-            tied = (row[i] == limit) & (missing > 0)
-            missing -= tied
-            kept[i] = (row[i] > limit) | tied
+            kept[i] = row[i] > limit
+        for i in range(width):
+            if missing and row[i] == limit:
+                kept[i] = 1
+                missing -= 1
+                if not missing:
+                    break
+        eights = kept.view(np.uint64)
         for byte in range(packed.shape[1]):
-            bits = 0
-            for bit in range(8):
-                bits |= kept[8 * byte + bit] << bit
-            packed[cluster, byte] = bits
+            packed[cluster, byte] = (eights[byte] * EIGHT_BYTES_TO_BITS) >> np.uint64(56)
 
 
 @intrinsic

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from actsparse.codebooks.assign import as_words, kernels
-from actsparse.packing import pack, unpack, unpack_planes
+from actsparse.packing import pack, packed_width, unpack, unpack_planes
 
 UNPACKED_BYTES = 2**26  # of a block's unpacked patterns in the plain paths
 
@@ -56,13 +56,13 @@ def top_entries(scores: Tensor, ones: int) -> Tensor:
     """
     if scores.dtype != torch.int32 or scores.device.type != "cpu" or not (compiled := kernels()):
         return top_entries_plain(scores, ones)
-    packed = torch.zeros(len(scores), (scores.shape[1] + 7) // 8, dtype=torch.uint8)
+    packed = np.zeros((len(scores), packed_width(scores.shape[1])), np.uint8)  # not torch's: see `no_sums`
 
     def work(first: int, last: int) -> None:
-        compiled.top_entries(scores.numpy(), ones, first, last, packed.numpy())
+        compiled.top_entries(scores.numpy(), ones, first, last, packed)
 
     compiled.in_threads(work, len(scores), max(1, compiled.THREAD_ENTRIES // scores.shape[1]))
-    return packed
+    return torch.from_numpy(packed)
 
 
 def top_entries_plain(scores: Tensor, ones: int) -> Tensor:
