@@ -2,9 +2,9 @@
 
     python benchmarks/codebook_memory.py [--threads T]
 
-A process of its own fits `coverage` twice: with all blocks kept in memory, and streaming them. What counts is
-the peak less what the process had before. Prints tables and, as its last line, one JSON list of the ratios of
-measured to computed memory.
+A process of its own fits each of `coverage` and `spherical`, with all blocks kept in memory and streaming them.
+What counts is the peak less what the process had before. Prints tables and, as its last line, one JSON list of
+the ratios of measured to computed memory.
 """
 
 import argparse
@@ -13,11 +13,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
+
+from actsparse.codebooks.assign import OVERLAP_BYTES
 
 BLOCK_BYTES = 2**22  # of a streamed block
 SHARD_BYTES = 2**22
@@ -25,14 +28,17 @@ SHARD_BYTES = 2**22
 SHAPES = ((16384, 8192, 8192), (262144, 1024, 512), (131072, 2048, 256))
 
 
-def computed(patterns: int, width: int, clusters: int, blocks: int) -> float:
+def computed(algorithm: str, patterns: int, width: int, clusters: int, blocks: int) -> float:
     """Return the formula, in MiB.
 
     `blocks` is the size of those that are held: all, or the one that is read and the one before. Beside them
     there are counts of patterns, and the largest of what the steps, completing the seeds, and counting a
-    block's active neurons need.
+    block's active neurons need. The steps of `spherical` take a block of products and its patterns beside
+    the means: before and after, their directions in both types.
     """
     table = clusters * width
+    if algorithm == "spherical":
+        return (blocks + 40 * patterns + 14 * table + 2 * OVERLAP_BYTES) / 2**20
     steps, seeds, counting = 4.5 * table, 2.25 * min(4 * table, 2**26), 8 * BLOCK_BYTES
     return (blocks + 40 * patterns + max(steps, seeds, counting)) / 2**20
 
@@ -43,16 +49,17 @@ def status(key: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 2**10
 
 
-def fit(folder: str, width: int, clusters: int, cache_bytes: int, threads: int) -> float:
+def fit(algorithm: str, folder: str, width: int, clusters: int, cache_bytes: int, threads: int) -> float:
     """Fit two steps; return the peak of this process less what it had before, in MiB."""
     import torch
-    from actsparse.codebooks.coverage import Coverage
+    from actsparse.codebooks import algorithm_named
     from actsparse.codebooks.fit import PatternStream
     from actsparse.devices import use_threads
     from actsparse.pattern_store import PatternStore
 
     use_threads(threads)
-    method = Coverage(steps=2, seed=0)
+    weights = {"update_power": 0, "assign_power": 0} if algorithm == "spherical" else {}
+    method = algorithm_named(algorithm)(steps=2, seed=0, **weights)
     warm = torch.arange(64, dtype=torch.uint8)[:, None].expand(64, 2).contiguous()
     method.fit([warm], 16, 8, 12)
     store = PatternStore(folder)
@@ -63,7 +70,7 @@ def fit(folder: str, width: int, clusters: int, cache_bytes: int, threads: int) 
     return status("VmHWM") - base
 
 
-def compare(patterns: int, width: int, clusters: int, threads: int) -> dict[str, float]:
+def compare(algorithm: str, patterns: int, width: int, clusters: int, threads: int) -> dict[str, float]:
     """Print measured and computed memory and return their ratios."""
     import torch
     from actsparse.packing import unpack
@@ -79,12 +86,21 @@ def compare(patterns: int, width: int, clusters: int, threads: int) -> dict[str,
         # glibc otherwise keeps blocks after they are freed.
         fixed = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_TRIM_THRESHOLD_": str(2**16)}
         for name, cache in (("kept", 2**40), ("streamed", 0)):
-            call = [sys.executable, __file__, "--child", folder, str(width), str(clusters), str(cache)]
+            call = [
+                sys.executable,
+                __file__,
+                "--child",
+                algorithm,
+                folder,
+                str(width),
+                str(clusters),
+                str(cache),
+            ]
             printed = subprocess.run([*call, str(threads)], check=True, capture_output=True, env=fixed)
             measured[name] = float(printed.stdout)
     sizes = {"kept": patterns * width // 8, "streamed": 2 * BLOCK_BYTES}
-    formula = {name: computed(patterns, width, clusters, size) for name, size in sizes.items()}
-    print(f"{patterns} patterns of {width} neurons, {clusters} centroids, {threads} threads")
+    formula = {name: computed(algorithm, patterns, width, clusters, size) for name, size in sizes.items()}
+    print(f"{algorithm}: {patterns} patterns of {width} neurons, {clusters} centroids, {threads} threads")
     table = [
         [name, f"{formula[name]:.0f}", f"{measured[name]:.0f}", f"{measured[name] / formula[name]:.2f}"]
         for name in sizes
@@ -95,9 +111,10 @@ def compare(patterns: int, width: int, clusters: int, threads: int) -> dict[str,
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        print(fit(sys.argv[2], *map(int, sys.argv[3:])))
+        print(fit(*sys.argv[2:4], *map(int, sys.argv[4:])))
     else:
         parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
         parser.add_argument("--threads", type=int, default=1)
         threads = parser.parse_args().threads
-        print(json.dumps([compare(*shape, threads) for shape in SHAPES]))
+        both = product(("coverage", "spherical"), SHAPES)
+        print(json.dumps([compare(algorithm, *shape, threads) for algorithm, shape in both]))

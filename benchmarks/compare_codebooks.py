@@ -1,6 +1,6 @@
 """Compare codebooks on the default study's model: the tables of docs/codebooks.md.
 
-    python benchmarks/compare_codebooks.py [--folder F] [--only ROW ...] [--tokens T] [--windows N]
+    python benchmarks/compare_codebooks.py [--folder F] [--only ROW ...] [--tokens T] [--windows N] [--seed S]
 
 Fits each codebook to patterns of 8 x 2,048 calibration tokens, at 50 % thresholds on gate, up and down of all
 layers, and measures it on held-out text: what it covers on T tokens, perplexity on N windows of 2,048 tokens,
@@ -298,9 +298,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "--windows", type=int, default=2, help="on which perplexity is measured; 0: it is not"
     )
+    parser.add_argument("--seed", type=int, default=DEFAULTS["seed"], help="of the fits")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     use_threads(arguments.threads)
+    DEFAULTS["seed"] = arguments.seed
     arguments.folder = arguments.folder.resolve()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)  # the model's manifest has paths relative to it

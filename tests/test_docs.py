@@ -110,6 +110,9 @@ COMMANDS = {
     "python benchmarks/compare_routers.py": Needs(
         "what compare_codebooks.py made", "python benchmarks/compare_routers.py --help"
     ),
+    "python benchmarks/compare_routers.py --codebook contribution --tokens 49152 --perplexity": Like(
+        "python benchmarks/compare_routers.py"
+    ),
     # other pages
     "python workflow_scripts/show_tables.py results/demo/tables/results.md": Run(),
     "pip install snakemake-logger-plugin-rich": Needs("a plugin that is not installed here"),
