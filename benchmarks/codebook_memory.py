@@ -2,9 +2,9 @@
 
     python benchmarks/codebook_memory.py [--threads T]
 
-A process of its own fits each of `coverage` and `spherical`, with all blocks kept in memory and streaming them.
-What counts is the peak less what the process had before. Prints tables and, as its last line, one JSON list of
-the ratios of measured to computed memory.
+A process of its own fits each of `coverage` and `spherical`, with all blocks kept in memory and streaming
+them. What counts is the peak less what the process had before. Prints tables and, as its last line, one JSON
+list of the ratios of measured to computed memory.
 """
 
 import argparse

@@ -12,9 +12,8 @@ from actsparse.codebooks.fit import active_counts, fitting_tokens
 from actsparse.codebooks.parallel import share, summed
 from actsparse.pattern_store import PatternStore
 
-FRACTION = (
-    2**16
-)  # magnitudes are rounded to this part of their layer's geometric mean, so that sums are exact
+# Magnitudes are rounded to this part of their layer's geometric mean, so that sums are exact in any order.
+FRACTION = 2**16
 BLOCK_ROWS = 2**11
 
 

@@ -22,8 +22,8 @@ class Coverage:
     """steps: the largest number of updates. seed, seeding, seed_sparsity: of `choose_seeds`.
 
     balanced: while fitting, a centroid takes at most its share of each block; the objective may then fall.
-    warm_up: updates of `Spherical`, without weights, before its own: the same objective on the patterns that
-        are fitted, and more on others.
+    warm_up: updates of `Spherical`, without weights, before its own: centroids then cover more, also of
+        patterns that they have not seen.
     """
 
     steps: int
