@@ -33,12 +33,13 @@ def computed(algorithm: str, patterns: int, width: int, clusters: int, blocks: i
 
     `blocks` is the size of those that are held: all, or the one that is read and the one before. Beside them
     there are counts of patterns, and the largest of what the steps, completing the seeds, and counting a
-    block's active neurons need. The steps of `spherical` take a block of products and its patterns beside
-    the means: before and after, their directions in both types.
+    block's active neurons need. The steps of `spherical` take sums, the means' directions in both types, and
+    a block of patterns and products.
     """
     table = clusters * width
     if algorithm == "spherical":
-        return (blocks + 40 * patterns + 14 * table + 2 * OVERLAP_BYTES) / 2**20
+        products = OVERLAP_BYTES * (1 + min(clusters, width) / max(clusters, width))
+        return (blocks + 40 * patterns + 10 * table + products) / 2**20
     steps, seeds, counting = 4.5 * table, 2.25 * min(4 * table, 2**26), 8 * BLOCK_BYTES
     return (blocks + 40 * patterns + max(steps, seeds, counting)) / 2**20
 
