@@ -44,6 +44,20 @@ def test_demo_grid():
     assert len(study.codebooks) == 10
 
 
+def test_the_order_of_keys_does_not_matter():
+    config = copy.deepcopy(DEMO)
+    model = config["models"]["smollm2-135m"]
+    for part in (model["shape"], model, config["zero_shot"], config["experiments"]["contribution"]):
+        backwards = dict(reversed(part.items()))
+        part.clear()
+        part.update(backwards)
+    study, same = load(config), load(DEMO)
+    # As text, which is how Snakemake compares parameters of jobs.
+    assert str(study.config["models"]) == str(same.config["models"])
+    assert str(study.config["zero_shot"]) == str(same.config["zero_shot"])
+    assert str(study.experiments) == str(same.experiments)
+
+
 def test_experiments_share_routers_only_of_the_same_projections():
     routed = {
         **DEMO["experiments"]["codebook"],

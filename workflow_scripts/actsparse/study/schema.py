@@ -14,7 +14,7 @@ class ConfigError(ValueError):
 
 
 def validate(config: dict[str, Any], schema_file: str | Path) -> tuple[dict[str, Any], dict[str, dict]]:
-    """Return the config with defaults filled in, and the schema of each experiment method.
+    """Return the config, defaults filled in and keys in order, and the schema of each experiment method.
 
     Raises ConfigError for the first mistake found.
     """
@@ -28,7 +28,7 @@ def validate(config: dict[str, Any], schema_file: str | Path) -> tuple[dict[str,
 
 
 def check(value: Any, schema: dict, where: str) -> None:
-    """Fill defaults into `value` in place and raise ConfigError when it does not match `schema`.
+    """Fill defaults into `value` and order its keys, in place; raise ConfigError if it does not match `schema`.
 
     `where` is the dotted key of `value`, for the message.
     """
@@ -57,6 +57,11 @@ def _fill_defaults(value: Any, schema: dict, root: dict) -> None:
     if isinstance(rest, dict):
         for key in value.keys() - schema.get("properties", {}).keys():
             _fill_defaults(value[key], rest, root)
+    # Known keys in the schema's order: a job is not run again because its config names them in another.
+    known = {key: value.pop(key) for key in schema.get("properties", {}) if key in value}
+    others = dict(value)
+    value.clear()
+    value |= known | others
 
 
 def _resolve(schema: dict, root: dict) -> dict:
