@@ -28,7 +28,7 @@ def validate(config: dict[str, Any], schema_file: str | Path) -> tuple[dict[str,
 
 
 def check(value: Any, schema: dict, where: str) -> None:
-    """Fill defaults into `value` and order its keys, in place; raise ConfigError if it does not match `schema`.
+    """Fill defaults into `value` and order its keys, in place; ConfigError if it does not match `schema`.
 
     `where` is the dotted key of `value`, for the message.
     """
