@@ -25,7 +25,7 @@ from transformers import AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
-from actsparse.codebooks.allocation import shares_by_energy
+from actsparse.codebooks.allocation import sparsities
 from actsparse.codebooks.codebook import Codebook, load_codebooks, save_codebooks
 from actsparse.codebooks.fit import fit_codebook, fitting_tokens
 from actsparse.codebooks.quality import measure
@@ -193,10 +193,8 @@ def fitted(folder: Path, spec: dict) -> tuple[dict[str, Codebook], float]:
     others = ("patterns_of", "importance", "allocation")
     arguments = {key: value for key, value in spec.items() if key not in others}
     start = time.process_time()
-    shares = dict.fromkeys(FFN, spec["centroid_sparsity"])
-    if spec.get("allocation") == "by_energy":
-        of = (spec[key] for key in ("centroid_sparsity", "algorithm", "patterns"))
-        shares = shares_by_energy(store, *of)
+    asked = {key: spec[key] for key in ("centroid_sparsity", "algorithm", "patterns")}
+    shares = sparsities(store, spec.get("allocation", "uniform"), **asked)
     codebooks = {p: fit_codebook(store, p, **arguments | {"centroid_sparsity": shares[p]}) for p in FFN}
     seconds = time.process_time() - start
     save_codebooks(path, codebooks, {"spec": spec, "seconds": seconds})

@@ -40,7 +40,7 @@ from actsparse.devices import use_threads
 from actsparse.evaluation.perplexity import measure_perplexity
 from actsparse.files import atomic_path, read_json, write_json
 from actsparse.models import load_model
-from actsparse.packing import count_active, unpack
+from actsparse.packing import unpack
 from actsparse.patterns.codebook import CodebookPattern
 from actsparse.patterns.threshold import Threshold
 from actsparse.schemes import build_scheme
@@ -113,7 +113,7 @@ def compare_site(
     """Train a site's routers and predictors; keep what they do on held-out tokens, and themselves."""
     (hidden, seen), (before, after) = tokens, magnitudes
     width, d, layer = codebook.width, hidden.shape[1], site.layer
-    ones, rank = ones_of(codebook, layer), equal_cost_rank(d * codebook.clusters, d, width)
+    ones, rank = codebook.ones(layer), equal_cost_rank(d * codebook.clusters, d, width)
     covered = covered_by_codebook(codebook, before, layer)
     routers = {
         name: train_router(hidden, covered, *how, EPOCHS, 0) for name, how in ROUTERS.items() if name in names
@@ -143,11 +143,6 @@ def compare_site(
             save_file({name: part.contiguous() for name, part in pairs.items()}, temporary)
     save_routers(f"{stem}.router", {stem.name: routers[ROUTER]}, {})
     write_json(f"{stem}.json", {"rows": rows, "projection": width * d})
-
-
-def ones_of(codebook: Codebook, layer: int) -> int:
-    """Return how many neurons a centroid of a layer keeps."""
-    return int(count_active(codebook.of_layer(layer)[0, :1]))
 
 
 PREDICT = {LOW_RANK: low_rank_masks, SVD: svd_masks}
@@ -208,7 +203,7 @@ def perplexities(
     def predicted(name: str) -> Predicted:
         def masks(stem: str, site: Site) -> Masks:
             found = load_file(folder / f"{stem}.safetensors")
-            pair, ones = (found[f"{name}_0"], found[f"{name}_1"]), ones_of(books[site.projection], site.layer)
+            pair, ones = (found[f"{name}_0"], found[f"{name}_1"]), books[site.projection].ones(site.layer)
             return lambda hidden: PREDICT[name](hidden, pair, ones)
 
         return of_sites(masks)

@@ -21,8 +21,8 @@ def fit(
 ) -> None:
     """Fit the codebooks of all projections in a pattern store and write them to one file.
 
-    `spec` are the arguments of `actsparse.codebooks.fit.fit_codebook`, whose centroid_sparsity is everyone's
-    or, with allocation `by_energy`, the mean of what `shares_by_energy` returns. Where the algorithm allows
+    `spec` are the arguments of `actsparse.codebooks.fit.fit_codebook`, whose centroid_sparsity is shared
+    out by `actsparse.codebooks.allocation.sparsities` as `allocation` says. Where the algorithm allows
     it, `processes` share the patterns and `threads`, each on a GPU of its own if there are any.
     """
     # Imported here, because torch must not be before the job has its GPU.
@@ -50,7 +50,7 @@ def fit_share(
     spec: dict[str, Any],
 ) -> None:
     """Fit with this process's share of the patterns; the first process writes the file."""
-    from actsparse.codebooks.allocation import shares_by_energy
+    from actsparse.codebooks.allocation import sparsities
     from actsparse.codebooks.codebook import save_codebooks
     from actsparse.codebooks.fit import fit_codebook, fitting_tokens
     from actsparse.codebooks.parallel import processes
@@ -60,11 +60,8 @@ def fit_share(
     use_threads(threads)
     store = PatternStore(patterns_folder)
     first = processes()[0] == 0
-    shares = dict.fromkeys(store.widths, spec["centroid_sparsity"])
-    if allocation == "by_energy":
-        of = {key: spec[key] for key in ("centroid_sparsity", "algorithm", "patterns")}
-        shares = shares_by_energy(store, **of)
-    codebooks = {}
+    asked = {key: spec[key] for key in ("centroid_sparsity", "algorithm", "patterns")}
+    codebooks, shares = {}, sparsities(store, allocation, **asked)
     for projection in progress(list(store.widths), "codebooks") if first else store.widths:
         codebooks[projection] = fit_codebook(
             store, projection, **spec | {"centroid_sparsity": shares[projection]}, device=pick_device(device)

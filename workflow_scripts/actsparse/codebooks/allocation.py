@@ -17,6 +17,17 @@ FRACTION = 2**16
 BLOCK_ROWS = 2**11
 
 
+def sparsities(
+    store: PatternStore, allocation: str, centroid_sparsity: float, algorithm: str, patterns: int
+) -> dict[str, float] | dict[str, list[float]]:
+    """Return what `fit_codebook` takes as centroid_sparsity, by projection: the given one (`uniform`), or
+    what `shares_by_energy` returns (`by_energy`).
+    """
+    if allocation == "by_energy":
+        return shares_by_energy(store, centroid_sparsity, algorithm, patterns)
+    return dict.fromkeys(store.widths, centroid_sparsity)
+
+
 def shares_by_energy(
     store: PatternStore, centroid_sparsity: float, algorithm: str, patterns: int
 ) -> dict[str, list[float]]:

@@ -10,7 +10,7 @@ import torch
 
 from actsparse.codebooks.codebook import Codebook
 from actsparse.files import atomic_path
-from actsparse.packing import count_active, pack, unpack
+from actsparse.packing import pack, unpack
 
 
 def read_centroids(source: str | Path) -> Codebook:
@@ -43,5 +43,5 @@ def write_centroids(codebook: Codebook, target: str | Path) -> None:
 def file_name(projection: str, codebook: Codebook) -> str:
     """Return the artifact's name for a projection's centroids."""
     word = projection.removesuffix("_proj")
-    ones = int(count_active(codebook.centroids[0, 0, :1]))
-    return f"centroids_{word}_{codebook.clusters}_sparsity_{round(100 * (1 - ones / codebook.width))}.pt"
+    sparsity = 1 - codebook.ones(0) / codebook.width
+    return f"centroids_{word}_{codebook.clusters}_sparsity_{round(100 * sparsity)}.pt"

@@ -14,7 +14,7 @@ from actsparse.codebooks.assign import assign, centroid_masks
 from actsparse.codebooks.contribution import own_part
 from actsparse.codebooks.weights import assign_weights
 from actsparse.files import atomic_path
-from actsparse.packing import pack
+from actsparse.packing import count_active, pack
 from actsparse.sites import Site
 
 
@@ -63,6 +63,10 @@ class Codebook:
     def of_layer(self, layer: int) -> Tensor:
         """Return the centroids that patterns of `layer` choose from, uint8 (G, K, ceil(D / G / 8))."""
         return self.centroids[layer if len(self.centroids) > 1 else 0]
+
+    def ones(self, layer: int) -> int:
+        """Return how many neurons a centroid of `layer` keeps, in a group."""
+        return int(count_active(self.of_layer(layer)[0, :1]))
 
     def worth(self, values: Tensor, site: Site) -> Tensor:
         """Return what `choose` weighs a site's output (n, D) by: abs(output), or its neurons' importance."""
