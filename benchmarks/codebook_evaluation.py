@@ -20,20 +20,19 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
+from actsparse.calibration.histograms import compute_thresholds, measure_histograms
 from actsparse.codebooks.codebook import Codebook, ones_in_centroid
+from actsparse.codebooks.pattern import CodebookPattern
 from actsparse.codebooks.update import top_entries
-from actsparse.devices import use_threads
 from actsparse.evaluation.perplexity import window_nll
-from actsparse.histograms import measure_histograms
-from actsparse.mitigations.none import NoMitigation
-from actsparse.models import load_model
-from actsparse.patterns.codebook import CodebookPattern
-from actsparse.patterns.threshold import Threshold
-from actsparse.scorers.magnitude import Magnitude
-from actsparse.scorers.signed import Signed
-from actsparse.sites import find_sites
-from actsparse.sparsify import Scheme, sparsify
-from actsparse.thresholds import compute_thresholds
+from actsparse.jobs.devices import use_threads
+from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.patterns.threshold import Threshold
+from actsparse.methods.scorers.magnitude import Magnitude
+from actsparse.methods.scorers.signed import Signed
+from actsparse.methods.sparsify import Scheme, sparsify
+from actsparse.models.loading import load_model
+from actsparse.models.sites import find_sites
 
 MODEL = Path(__file__).parent.parent / "resources/models/smollm2-135m.json"
 FFN = ("gate_proj", "up_proj", "down_proj")

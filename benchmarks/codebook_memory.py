@@ -55,8 +55,8 @@ def fit(algorithm: str, folder: str, width: int, clusters: int, cache_bytes: int
     import torch
     from actsparse.codebooks import algorithm_named
     from actsparse.codebooks.fit import PatternStream
-    from actsparse.devices import use_threads
-    from actsparse.pattern_store import PatternStore
+    from actsparse.codebooks.pattern_store import PatternStore
+    from actsparse.jobs.devices import use_threads
 
     use_threads(threads)
     weights = {"update_power": 0, "assign_power": 0} if algorithm == "spherical" else {}
@@ -74,8 +74,8 @@ def fit(algorithm: str, folder: str, width: int, clusters: int, cache_bytes: int
 def compare(algorithm: str, patterns: int, width: int, clusters: int, threads: int) -> dict[str, float]:
     """Print measured and computed memory and return their ratios."""
     import torch
-    from actsparse.packing import unpack
-    from actsparse.pattern_store import PatternWriter
+    from actsparse.codebooks.packing import unpack
+    from actsparse.codebooks.pattern_store import PatternWriter
 
     generator = torch.Generator().manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:

@@ -21,9 +21,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.packing import pack, unpack
 from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
-from actsparse.devices import use_threads
-from actsparse.packing import pack, unpack
+from actsparse.jobs.devices import use_threads
 
 SPARSITY = 0.3
 

@@ -25,24 +25,24 @@ from transformers import AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
+from actsparse.calibration.histograms import compute_thresholds, measure_histograms
 from actsparse.codebooks.allocation import sparsities
 from actsparse.codebooks.codebook import Codebook, load_codebooks, save_codebooks
+from actsparse.codebooks.extraction import extract_patterns
 from actsparse.codebooks.fit import fit_codebook, fitting_tokens
+from actsparse.codebooks.pattern import CodebookPattern
+from actsparse.codebooks.pattern_store import MANIFEST, PatternStore, PatternWriter
 from actsparse.codebooks.quality import measure
-from actsparse.devices import use_threads
 from actsparse.evaluation.perplexity import measure_perplexity
-from actsparse.extraction import extract_patterns
-from actsparse.files import digest_of, read_json, write_json
-from actsparse.histograms import measure_histograms
-from actsparse.models import load_model
-from actsparse.pattern_store import MANIFEST, PatternStore, PatternWriter
-from actsparse.patterns.codebook import CodebookPattern
-from actsparse.schemes import build_scheme
-from actsparse.scorers.signed import Signed
-from actsparse.sites import find_sites
-from actsparse.sparsify import sparsify
-from actsparse.thresholds import compute_thresholds, load_thresholds, save_thresholds
-from actsparse.windows import load_windows, make_windows, save_windows
+from actsparse.jobs.devices import use_threads
+from actsparse.jobs.files import digest_of, read_json, write_json
+from actsparse.kinds.schemes import build_scheme
+from actsparse.methods.scorers.signed import Signed
+from actsparse.methods.sparsify import sparsify
+from actsparse.methods.thresholds import load_thresholds, save_thresholds
+from actsparse.models.loading import load_model
+from actsparse.models.sites import find_sites
+from actsparse.models.windows import load_windows, make_windows, save_windows
 
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "resources/models/smollm2-135m.json"

@@ -27,6 +27,8 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
 from actsparse.codebooks.codebook import Codebook
+from actsparse.codebooks.packing import unpack
+from actsparse.codebooks.pattern import CodebookPattern
 from actsparse.codebooks.predictors import (
     equal_cost_rank,
     low_rank_masks,
@@ -36,18 +38,16 @@ from actsparse.codebooks.predictors import (
 )
 from actsparse.codebooks.router import load_routers, save_routers, train_router
 from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer_magnitudes
-from actsparse.devices import use_threads
 from actsparse.evaluation.perplexity import measure_perplexity
-from actsparse.files import atomic_path, read_json, write_json
-from actsparse.models import load_model
-from actsparse.packing import unpack
-from actsparse.patterns.codebook import CodebookPattern
-from actsparse.patterns.threshold import Threshold
-from actsparse.schemes import build_scheme
-from actsparse.scorers.signed import Signed
-from actsparse.sites import Site, find_sites
-from actsparse.sparsify import Scheme, sparsify
-from actsparse.thresholds import Thresholds, load_thresholds
+from actsparse.jobs.devices import use_threads
+from actsparse.jobs.files import atomic_path, read_json, write_json
+from actsparse.kinds.schemes import build_scheme
+from actsparse.methods.patterns.threshold import Threshold
+from actsparse.methods.scorers.signed import Signed
+from actsparse.methods.sparsify import Scheme, sparsify
+from actsparse.methods.thresholds import Thresholds, load_thresholds
+from actsparse.models.loading import load_model
+from actsparse.models.sites import Site, find_sites
 from compare_codebooks import (
     AWARE,
     BY_ENERGY,

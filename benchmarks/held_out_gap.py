@@ -20,9 +20,9 @@ from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.codebook import ones_in_centroid
 from actsparse.codebooks.coverage import Coverage
 from actsparse.codebooks.fit import PatternStream, divided
+from actsparse.codebooks.pattern_store import PatternStore
 from actsparse.codebooks.selection import covered_and_active, replace_rare
-from actsparse.devices import use_threads
-from actsparse.pattern_store import PatternStore
+from actsparse.jobs.devices import use_threads
 from compare_codebooks import ROOT, store_of
 
 PROJECTION, LAYERS, SPARSITY, STEPS, SEED = "gate_proj", (0, 14, 28), 0.2, 20, 42

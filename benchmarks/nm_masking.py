@@ -22,11 +22,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
-from actsparse.mitigations.none import NoMitigation
-from actsparse.patterns.n_of_m import NOfM
-from actsparse.scorers.magnitude import Magnitude
-from actsparse.sites import find_sites
-from actsparse.sparsify import Scheme, sparsify
+from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.patterns.n_of_m import NOfM
+from actsparse.methods.scorers.magnitude import Magnitude
+from actsparse.methods.sparsify import Scheme, sparsify
+from actsparse.models.sites import find_sites
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 PATTERNS = ((2, 4), (8, 16), (16, 32))

@@ -23,10 +23,9 @@ SHARD_BYTES = 2**23
 def run_passes(tokens: int) -> dict[str, float]:
     """Make histograms and patterns of `tokens` tokens; return the peak memory and what was written."""
     import torch
-    from actsparse.extraction import extract_patterns
-    from actsparse.histograms import measure_histograms
-    from actsparse.pattern_store import PatternWriter
-    from actsparse.thresholds import compute_thresholds
+    from actsparse.calibration.histograms import compute_thresholds, measure_histograms
+    from actsparse.codebooks.extraction import extract_patterns
+    from actsparse.codebooks.pattern_store import PatternWriter
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)

@@ -1,8 +1,8 @@
 # Tables from the result JSONs; no model is loaded. What a study's tables are is in rules/tables.yaml and, for
 # its own, in its config. A compute node needs neither a GPU nor the libraries that load models.
 
-from actsparse.tables.declared import declared_tables
-from actsparse.tables.protocol import protocol
+from actsparse.report.tables.declared import declared_tables
+from actsparse.report.tables.protocol import protocol
 
 METHODS = {experiment.method for experiment in STUDY.experiments.values()}
 TASKS = CONFIG.get("zero_shot", {}).get("tasks", [])

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow_scripts"))
 
 from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES
-from actsparse.provenance import source_digest
+from actsparse.jobs.provenance import source_digest
 from actsparse.resources.sources import LocalPath, PackageFile, parse_source
 from actsparse.study import ConfigError, load_study
 from actsparse.study.grid import codebook_options, patterns_slug

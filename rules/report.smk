@@ -1,6 +1,6 @@
 # Figures, the comparison with the papers, provenance, and the archive of a finished study.
 
-from actsparse.figures import figures_of
+from actsparse.report.figures import figures_of
 
 # The results change when this table does, which is made of them: every rule that names thousands of files as its
 # inputs costs a second of each plan.
@@ -107,7 +107,7 @@ rule draw_figures:
         measured=protocol(CONFIG),
         figures=figures_of(MEASURED),
         benchmarks=f"{RESULTS}/benchmarks",
-        code=digest("draw_figures.py", *(f"actsparse.figures.{name}" for name in figures_of(MEASURED))),
+        code=digest("draw_figures.py", *(f"actsparse.report.figures.{name}" for name in figures_of(MEASURED))),
     message:
         "Drawing the figures"
     script:

@@ -43,7 +43,7 @@ rule measure_histograms:
     params:
         counted=lambda w: COUNTED[w.counted],
         loading=loading,
-        code=digest("measure_histograms.py", "actsparse.scorers.cats"),
+        code=digest("measure_histograms.py", "actsparse.methods.scorers.cats"),
     message:
         "Counting activation magnitudes of {wildcards.model} ({params.counted[side]}s)"
     script:
@@ -96,7 +96,7 @@ rule compute_thresholds:
         mem_mb=1000,
         runtime=10,
     params:
-        code=lambda w: digest("compute_thresholds.py", *(["actsparse.teal"] if w.searched else [])),
+        code=lambda w: digest("compute_thresholds.py", *(["actsparse.calibration.greedy_search"] if w.searched else [])),
     message:
         "Thresholds of {wildcards.model} at sparsity {wildcards.sparsity}"
     script:

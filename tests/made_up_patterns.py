@@ -1,7 +1,7 @@
 """Patterns made up for tests of codebooks, and small stores of them."""
 
 import torch
-from actsparse.pattern_store import PatternStore, PatternWriter
+from actsparse.codebooks.pattern_store import PatternStore, PatternWriter
 from hypothesis import settings
 from hypothesis import strategies as st
 

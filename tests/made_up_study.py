@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import numpy as np
-from actsparse.files import write_json
+from actsparse.jobs.files import write_json
 from safetensors.numpy import save_file
 from summarise_patterns import summarise
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from actsparse.codebooks.allocation import share_out, shares_by_energy
 from actsparse.codebooks.fit import fit_codebook
-from actsparse.packing import count_active
+from actsparse.codebooks.packing import count_active
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up_patterns import FIT, LAYERS, TOKENS, WIDTHS, write_store, write_weighted_store

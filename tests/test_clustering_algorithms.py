@@ -11,9 +11,9 @@ from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.as_published import AsPublished
 from actsparse.codebooks.assign import assign
 from actsparse.codebooks.coverage import Coverage
+from actsparse.codebooks.packing import count_active, pack, unpack
 from actsparse.codebooks.seeding import choose_seeds
 from actsparse.codebooks.spherical import Spherical
-from actsparse.packing import count_active, pack, unpack
 from made_up_patterns import structured_masks
 
 

@@ -7,10 +7,10 @@ import torch
 from actsparse.codebooks.codebook import ones_in_centroid
 from actsparse.codebooks.coverage import Coverage
 from actsparse.codebooks.fit import PatternStream, fit_codebook, single_centroids
+from actsparse.codebooks.packing import pack, unpack, unpack_planes
 from actsparse.codebooks.quality import measure
 from actsparse.codebooks.update import top_entries
 from actsparse.codebooks.weights import assign_weights
-from actsparse.packing import pack, unpack, unpack_planes
 from made_up_patterns import FIT, LAYERS, TOKENS, WIDTHS, all_patterns, write_store, write_weighted_store
 
 

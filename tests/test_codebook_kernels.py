@@ -6,6 +6,7 @@ import torch
 from actsparse.codebooks.active import active_patterns, sum_of
 from actsparse.codebooks.assign import assign, assign_plain, centroid_masks
 from actsparse.codebooks.balance import assign_balanced
+from actsparse.codebooks.packing import pack, pack_planes, unpack, unpack_planes
 from actsparse.codebooks.update import add_to_sums, add_to_sums_plain, top_entries, top_entries_plain
 from actsparse.codebooks.weights import (
     ASSIGN_BITS,
@@ -16,7 +17,6 @@ from actsparse.codebooks.weights import (
     update_weights,
     weights_plain,
 )
-from actsparse.packing import pack, pack_planes, unpack, unpack_planes
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up_patterns import problems, random_masks

@@ -5,10 +5,10 @@ import torch
 from actsparse.codebooks.alternation import Stream, objective_of
 from actsparse.codebooks.coverage import Coverage
 from actsparse.codebooks.fit import PatternStream, fit_codebook
+from actsparse.codebooks.packing import count_active, pack, unpack
 from actsparse.codebooks.quality import measure
 from actsparse.codebooks.seeding import choose_seeds
 from actsparse.codebooks.selection import replace_rare
-from actsparse.packing import count_active, pack, unpack
 from actsparse.study import ConfigError, load_study
 from made_up_patterns import FIT, structured_masks, write_store, write_weighted_store
 from tiny_study import CONFIG, ROOT

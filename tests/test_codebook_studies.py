@@ -4,7 +4,7 @@ import json
 
 import torch
 import yaml
-from actsparse.files import read_json, sha256_of
+from actsparse.jobs.files import read_json, sha256_of
 from safetensors.torch import load_file
 from tiny_study import CONFIG, make_study, planned, run
 

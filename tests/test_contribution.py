@@ -3,15 +3,15 @@
 import pytest
 import torch
 from actsparse.codebooks.contribution import SMALLEST, own_part
+from actsparse.codebooks.extraction import extract_patterns
 from actsparse.codebooks.fit import fit_codebook
-from actsparse.extraction import extract_patterns
-from actsparse.mitigations.none import NoMitigation
-from actsparse.packing import unpack
-from actsparse.pattern_store import PatternStore, PatternWriter
-from actsparse.patterns.codebook import CodebookPattern
-from actsparse.scorers.signed import Signed
-from actsparse.sites import find_sites
-from actsparse.sparsify import Scheme, sparsify
+from actsparse.codebooks.packing import unpack
+from actsparse.codebooks.pattern import CodebookPattern
+from actsparse.codebooks.pattern_store import PatternStore, PatternWriter
+from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.scorers.signed import Signed
+from actsparse.methods.sparsify import Scheme, sparsify
+from actsparse.models.sites import find_sites
 from tiny_models import load_tiny_model, save_tiny_model, token_windows
 
 FFN = ["gate_proj", "up_proj", "down_proj"]

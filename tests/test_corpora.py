@@ -8,7 +8,7 @@ import zipfile
 import pyarrow
 import pyarrow.parquet
 import pytest
-from actsparse.files import read_json, sha256_of
+from actsparse.jobs.files import read_json, sha256_of
 from actsparse.resources.corpora import fetch_corpus, read_texts, split_of, write_texts
 from hypothesis import given
 from hypothesis import strategies as st

@@ -5,9 +5,9 @@ import pytest
 import torch
 from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.coverage import Coverage
+from actsparse.codebooks.packing import count_active, pack, unpack
 from actsparse.codebooks.seeding import choose_seeds
 from actsparse.codebooks.spherical import Spherical
-from actsparse.packing import count_active, pack, unpack
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up_patterns import problems, random_masks, structured_masks

@@ -57,7 +57,7 @@ CODEBOOK = "coverage-pooled-t0.5-k4-s0.2"
 
 PRUNE_TIMED = (
     'python -m timeit -p -n 20 -s \'import sys; sys.path.insert(0, "workflow_scripts"); import torch '
-    "torch.set_num_threads(1); from actsparse.patterns.n_of_m import NOfM; p = NOfM(8, 16) "
+    "torch.set_num_threads(1); from actsparse.methods.patterns.n_of_m import NOfM; p = NOfM(8, 16) "
     "x, s = torch.randn(2048, 1536).bfloat16(), torch.rand(2048, 1536)' 'p.prune(x, s)'"
 )
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from actsparse.extraction import extract_patterns
-from actsparse.packing import unpack
-from actsparse.pattern_store import PatternStore, PatternWriter
+from actsparse.codebooks.extraction import extract_patterns
+from actsparse.codebooks.packing import unpack
+from actsparse.codebooks.pattern_store import PatternStore, PatternWriter
 from tiny import tiny_llama
 from transformers import AutoModelForCausalLM
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from actsparse.calibration.histograms import load_histograms
 from actsparse.codebooks.codebook import load_codebooks
 from actsparse.evaluation.memory import halving_batch
 from actsparse.evaluation.record import evaluate
-from actsparse.files import atomic_path, write_json
-from actsparse.histograms import load_histograms
-from actsparse.models import load_model, load_tokenizer
-from actsparse.per_site import load_per_site
+from actsparse.jobs.files import atomic_path, write_json
+from actsparse.methods.per_site import load_per_site
+from actsparse.methods.thresholds import load_thresholds
+from actsparse.models.loading import load_model, load_tokenizer
+from actsparse.models.windows import load_windows
 from actsparse.resources.models import fetch_model
-from actsparse.thresholds import load_thresholds
-from actsparse.windows import load_windows
 from safetensors.torch import load_file, save_file
 from tiny import tiny_llama
 from tiny_study import CONFIG, command, make_study, planned, run

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from actsparse.fidelity import (
+from actsparse.report.fidelity import (
     COUNT,
     COUNT_AS_PUBLISHED,
     compare,
@@ -13,8 +13,8 @@ from actsparse.fidelity import (
     row_word,
     why_not_comparable,
 )
-from actsparse.published import PROJECTIONS, read_published
-from actsparse.shapes import shapes
+from actsparse.report.published import PROJECTIONS, read_published
+from actsparse.report.shapes import shapes
 
 FOLDER = Path(__file__).parent.parent / "published"
 CELLS = read_published(FOLDER)

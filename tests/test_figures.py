@@ -7,10 +7,10 @@ from pathlib import Path
 import made_up_study
 import numpy as np
 import pytest
-from actsparse.figures import NEEDS, figures_of
-from actsparse.figures.data import read_study
-from actsparse.figures.series import points, series_name
-from actsparse.figures.style import COLOURS, MARKERS, look
+from actsparse.report.figures import NEEDS, figures_of
+from actsparse.report.figures.data import read_study
+from actsparse.report.figures.series import points, series_name
+from actsparse.report.figures.style import COLOURS, MARKERS, look
 from draw_figures import draw_figures
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +26,7 @@ def data(tmp_path_factory):
 
 
 def axes_of(data, name):
-    return import_module(f"actsparse.figures.{name}").draw(data).axes
+    return import_module(f"actsparse.report.figures.{name}").draw(data).axes
 
 
 def test_same_data_same_bytes_in_both_formats(data, tmp_path):
@@ -85,7 +85,9 @@ def test_codebooks_are_told_apart_by_what_they_differ_in(data):
     for key, changed in (("per_layer", {"scope": "per_layer"}), ("grouped", {"groups": 8})):
         record = results["smol", "codebook-k64-s0.2"]["perplexity"]
         results["smol", key] = {"perplexity": record | {"params": record["params"] | changed}}
-    [legend] = import_module("actsparse.figures.codebook_size").draw(replace(data, results=results)).legends
+    [legend] = (
+        import_module("actsparse.report.figures.codebook_size").draw(replace(data, results=results)).legends
+    )
     labels = {text.get_text() for text in legend.get_texts()}
     kinds = ("pooled", "per_layer", "pooled, groups 8")
     assert {f"centroid sparsity 0.2, {kind}" for kind in kinds} <= labels
@@ -97,7 +99,9 @@ def test_many_methods_with_one_experiment_share_a_place_in_the_legend(data):
     for scorer in range(20):
         params = record["params"] | {"scorer": f"scorer {scorer}"}
         results["smol", f"weight-{scorer}"] = {"perplexity": record | {"params": params}}
-    figure = import_module("actsparse.figures.perplexity_sparsity").draw(replace(data, results=results))
+    figure = import_module("actsparse.report.figures.perplexity_sparsity").draw(
+        replace(data, results=results)
+    )
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "methods with one experiment" in labels and not any("scorer" in label for label in labels)
     assert sum(len(dots.get_offsets()) for dots in figure.axes[0].collections) >= 20
@@ -105,7 +109,7 @@ def test_many_methods_with_one_experiment_share_a_place_in_the_legend(data):
 
 @pytest.mark.parametrize("name", NEEDS)
 def test_nothing_is_cut_off_and_no_legend_hides_data(data, name):
-    figure = import_module(f"actsparse.figures.{name}").draw(data)
+    figure = import_module(f"actsparse.report.figures.{name}").draw(data)
     figure.draw_without_rendering()
     whole = figure.get_tightbbox()
     assert min(whole.x0, whole.y0) >= 0

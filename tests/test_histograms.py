@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from actsparse.histograms import BINS, bin_of, edges, measure_histograms, quantile
-from actsparse.thresholds import compute_thresholds, load_thresholds, save_thresholds
+from actsparse.calibration.histograms import (
+    BINS,
+    bin_of,
+    compute_thresholds,
+    edges,
+    measure_histograms,
+    quantile,
+)
+from actsparse.methods.thresholds import load_thresholds, save_thresholds
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import load_tiny_model, save_tiny_model

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from actsparse.files import read_json, write_json
+from actsparse.jobs.files import read_json, write_json
 from loopback_hub import loopback_hub
 
 FILES = {

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from actsparse.leases import leased_devices, visible_devices
+from actsparse.jobs.leases import leased_devices, visible_devices
 from tiny_study import ROOT
 
 JOBS = 40
@@ -20,7 +20,7 @@ JOBS = 40
 JOB = """
 import os, sys, time
 from pathlib import Path
-from actsparse.leases import leased_devices
+from actsparse.jobs.leases import leased_devices
 
 folder, marks, count, seconds = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 with leased_devices(count, int(sys.argv[5]), folder) as devices:

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from actsparse.patterns.n_of_m import NOfM, n_of_m_mask
-from actsparse.patterns.top_k import TopK, top_k_mask
+from actsparse.methods.patterns.n_of_m import NOfM, n_of_m_mask
+from actsparse.methods.patterns.top_k import TopK, top_k_mask
 from naive import best
 
 INPUTS = {

@@ -4,23 +4,23 @@ from itertools import product
 
 import pytest
 import torch
-from actsparse.calibration import measure_statistics
-from actsparse.combinations import needs_parameters, needs_statistics, refusal
-from actsparse.mitigations import MITIGATIONS
-from actsparse.mitigations.low_rank import LowRank
-from actsparse.mitigations.none import NoMitigation
-from actsparse.mitigations.stored_weights import StoredWeights
-from actsparse.patterns.full import Full
-from actsparse.patterns.n_of_m import NOfM, n_of_m_mask
-from actsparse.patterns.threshold import Threshold
-from actsparse.patterns.top_k import TopK
-from actsparse.patterns.top_k_table import TopKTable
+from actsparse.calibration.statistics import measure_statistics
+from actsparse.kinds.schemes import _with_options
+from actsparse.methods.mitigations import MITIGATIONS
+from actsparse.methods.mitigations.low_rank import LowRank
+from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.stored_weights import StoredWeights
+from actsparse.methods.patterns.full import Full
+from actsparse.methods.patterns.n_of_m import NOfM, n_of_m_mask
+from actsparse.methods.patterns.threshold import Threshold
+from actsparse.methods.patterns.top_k import TopK
+from actsparse.methods.patterns.top_k_table import TopKTable
+from actsparse.methods.scorers import SCORERS
+from actsparse.methods.scorers.magnitude import Magnitude
+from actsparse.methods.sparsify import Scheme, prune, sparsify
+from actsparse.models.sites import find_sites
 from actsparse.registry import resolve
-from actsparse.schemes import _with_options
-from actsparse.scorers import SCORERS
-from actsparse.scorers.magnitude import Magnitude
-from actsparse.sites import find_sites
-from actsparse.sparsify import Scheme, prune, sparsify
+from actsparse.study.combinations import needs_parameters, needs_statistics, refusal
 from naive import best
 from tiny_models import CONFIGS, load_tiny_model, save_tiny_model, token_windows
 from torch.nn.functional import linear

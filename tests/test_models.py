@@ -10,7 +10,7 @@ import gguf
 import numpy
 import pytest
 import torch
-from actsparse.files import digest_of, read_json, sha256_of
+from actsparse.jobs.files import digest_of, read_json, sha256_of
 from actsparse.resources.models import fetch_model, verify_model
 from loopback_hub import loopback_hub
 from safetensors.torch import load_file

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from actsparse.packing import count_active, pack, packed_width, unpack
+from actsparse.codebooks.packing import count_active, pack, packed_width, unpack
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from actsparse.files import read_json
-from actsparse.packing import pack, unpack
-from actsparse.pattern_store import MANIFEST, PatternStore, PatternWriter, evenly_spaced
+from actsparse.codebooks.packing import pack, unpack
+from actsparse.codebooks.pattern_store import MANIFEST, PatternStore, PatternWriter, evenly_spaced
+from actsparse.jobs.files import read_json
 from safetensors.torch import load_file, save_file
 
 WIDTHS = {"gate_proj": 21, "down_proj": 16}

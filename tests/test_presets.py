@@ -6,20 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from actsparse.files import write_json
-from actsparse.histograms import measure_histograms
-from actsparse.mitigations.none import NoMitigation
-from actsparse.patterns.top_k_table import TopKTable
-from actsparse.presets import EVERYTHING, cats, r_sparse, teal, wina
-from actsparse.schemes import build_scheme
-from actsparse.scorers.cats import Cats
-from actsparse.scorers.magnitude import Magnitude
-from actsparse.sites import find_sites
-from actsparse.sparsify import Scheme, sparsify
-from actsparse.sparsity_table import read_sparsity_table
+from actsparse.calibration.greedy_search import levels_at, search_allocation
+from actsparse.calibration.histograms import compute_thresholds, measure_histograms
+from actsparse.jobs.files import write_json
+from actsparse.kinds.presets import EVERYTHING, cats, r_sparse, teal, wina
+from actsparse.kinds.schemes import build_scheme
+from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.patterns.top_k_table import TopKTable
+from actsparse.methods.scorers.cats import Cats
+from actsparse.methods.scorers.magnitude import Magnitude
+from actsparse.methods.sparsify import Scheme, sparsify
+from actsparse.methods.sparsity_table import read_sparsity_table
+from actsparse.models.sites import find_sites
 from actsparse.study import ConfigError, load_study
-from actsparse.teal import levels_at, search_allocation
-from actsparse.thresholds import compute_thresholds
 from tiny_models import load_tiny_model, save_tiny_model, token_windows
 
 ROOT = Path(__file__).parent.parent

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from actsparse import provenance
-from actsparse.provenance import source_digest
+from actsparse.jobs import provenance
+from actsparse.jobs.provenance import source_digest
 
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
 

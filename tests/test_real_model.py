@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import torch
 from actsparse.evaluation.perplexity import measure_perplexity
-from actsparse.schemes import build_scheme
-from actsparse.sparsify import sparsify
-from actsparse.windows import make_windows
+from actsparse.kinds.schemes import build_scheme
+from actsparse.methods.sparsify import sparsify
+from actsparse.models.windows import make_windows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 LENGTH, WINDOWS = 256, 2
@@ -97,7 +97,7 @@ def test_thresholds(model, tokens, tmp_path):
         hook.remove()
     values = {name: torch.cat(parts).median().item() for name, parts in outputs.items()}
 
-    from actsparse.thresholds import save_thresholds
+    from actsparse.methods.thresholds import save_thresholds
 
     nested = {p: {f"layer_{i}": values[f"{p}.layer_{i}"] for i in range(30)} for p in PROJECTIONS[4:]}
     save_thresholds(nested, tmp_path / "t.json")

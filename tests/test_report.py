@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from actsparse.files import sha256_of
+from actsparse.jobs.files import sha256_of
 from browser import MISSING, browser
 from rocrate.rocrate import ROCrate
 from tiny_study import CONFIG, run

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from actsparse.codebooks.codebook import Codebook
+from actsparse.codebooks.packing import pack
+from actsparse.codebooks.pattern import CodebookPattern
 from actsparse.codebooks.predictors import (
     equal_cost_rank,
     low_rank_masks,
@@ -12,12 +14,10 @@ from actsparse.codebooks.predictors import (
 )
 from actsparse.codebooks.router import covered_shares, load_routers, save_routers, train_router
 from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer_magnitudes
-from actsparse.mitigations.none import NoMitigation
-from actsparse.packing import pack
-from actsparse.patterns.codebook import CodebookPattern
-from actsparse.scorers.signed import Signed
-from actsparse.sites import find_sites
-from actsparse.sparsify import Scheme, sparsify
+from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.scorers.signed import Signed
+from actsparse.methods.sparsify import Scheme, sparsify
+from actsparse.models.sites import find_sites
 from tiny_models import load_tiny_model, save_tiny_model, token_windows
 
 

@@ -4,24 +4,24 @@ import pytest
 import torch
 from accelerate import dispatch_model
 from accelerate.hooks import remove_hook_from_submodules
-from actsparse.calibration import measure_statistics
+from actsparse.calibration.histograms import measure_histograms
+from actsparse.calibration.statistics import measure_statistics
 from actsparse.codebooks.codebook import Codebook
+from actsparse.codebooks.pattern import CodebookPattern
 from actsparse.evaluation.perplexity import measure_perplexity
-from actsparse.histograms import measure_histograms
-from actsparse.layerwise import walk_layers
-from actsparse.mitigations.low_rank import LowRank
-from actsparse.mitigations.none import NoMitigation
-from actsparse.mitigations.variance import Variance
-from actsparse.models import load_model
-from actsparse.patterns.codebook import CodebookPattern
-from actsparse.patterns.n_of_m import NOfM
-from actsparse.patterns.threshold import Threshold
-from actsparse.patterns.top_k import TopK
+from actsparse.methods.mitigations.low_rank import LowRank
+from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.variance import Variance
+from actsparse.methods.patterns.n_of_m import NOfM
+from actsparse.methods.patterns.threshold import Threshold
+from actsparse.methods.patterns.top_k import TopK
+from actsparse.methods.scorers.magnitude import Magnitude
+from actsparse.methods.scorers.wina import Wina
+from actsparse.methods.sparsify import Scheme, sparsify
+from actsparse.models.layerwise import walk_layers
+from actsparse.models.loading import load_model
+from actsparse.models.sites import find_sites
 from actsparse.resources.models import fetch_model
-from actsparse.scorers.magnitude import Magnitude
-from actsparse.scorers.wina import Wina
-from actsparse.sites import find_sites
-from actsparse.sparsify import Scheme, sparsify
 from tiny import tiny_llama
 from tiny_models import load_tiny_model, save_tiny_model, token_windows
 from transformers import AutoModelForCausalLM

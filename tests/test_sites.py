@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from actsparse.sites import find_sites, parse_layers, published_count
+from actsparse.models.sites import find_sites, parse_layers, published_count
 from tiny_models import CONFIGS, LAYERS, load_tiny_model, save_tiny_model, token_windows
 from torch import nn
 from transformers import AutoModelForCausalLM, Gemma3Config, LlamaConfig, Qwen2Config

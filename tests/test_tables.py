@@ -8,15 +8,15 @@ from pathlib import Path
 import made_up_study
 import pandas as pd
 import pytest
-from actsparse.tables.cells import best_values, columns, shown
-from actsparse.tables.choose import choose
-from actsparse.tables.declared import declared_tables
-from actsparse.tables.html import html_page
-from actsparse.tables.latex import escape, latex_table
-from actsparse.tables.protocol import protocol
-from actsparse.tables.records import mean_accuracy, read_results
-from actsparse.tables.render import csv_text, markdown_table, write_table
-from actsparse.tables.sources import codebooks, evaluations, pruning_word, target_sparsity
+from actsparse.report.tables.cells import best_values, columns, shown
+from actsparse.report.tables.choose import choose
+from actsparse.report.tables.declared import declared_tables
+from actsparse.report.tables.html import html_page
+from actsparse.report.tables.latex import escape, latex_table
+from actsparse.report.tables.protocol import protocol
+from actsparse.report.tables.records import mean_accuracy, read_results
+from actsparse.report.tables.render import csv_text, markdown_table, write_table
+from actsparse.report.tables.sources import codebooks, evaluations, pruning_word, target_sparsity
 from collate_tables import collate
 from show_tables import show
 

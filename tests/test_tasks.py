@@ -6,7 +6,7 @@ import zipfile
 import pyarrow
 import pyarrow.parquet
 import pytest
-from actsparse.files import read_json, sha256_of
+from actsparse.jobs.files import read_json, sha256_of
 from actsparse.resources.task_formats import FORMATS, split_options
 from actsparse.resources.tasks import fetch_task, find_definition, load_definition, task_config, task_manager
 from loopback_hub import loopback_hub

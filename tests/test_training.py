@@ -2,21 +2,21 @@
 
 import pytest
 import torch
-from actsparse.calibration import measure_statistics
-from actsparse.layerwise import walk_layers
-from actsparse.mitigations.learned_shift import LearnedShift
-from actsparse.mitigations.none import NoMitigation
-from actsparse.mitigations.scale_shift import ScaleShift
-from actsparse.mitigations.variance_scale_shift import VarianceScaleShift
-from actsparse.patterns.n_of_m import NOfM, n_of_m_mask
-from actsparse.patterns.top_k import TopK
-from actsparse.per_site import load_per_site, save_per_site
-from actsparse.schemes import build_scheme
-from actsparse.scorers.magnitude import Magnitude
-from actsparse.sites import find_sites
-from actsparse.sparsegpt import prune_model, prune_weight
-from actsparse.sparsify import Scheme, sparsify
-from actsparse.training import Recipe, train
+from actsparse.calibration.sparsegpt import prune_model, prune_weight
+from actsparse.calibration.statistics import measure_statistics
+from actsparse.calibration.training import Recipe, train
+from actsparse.kinds.schemes import build_scheme
+from actsparse.methods.mitigations.learned_shift import LearnedShift
+from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.scale_shift import ScaleShift
+from actsparse.methods.mitigations.variance_scale_shift import VarianceScaleShift
+from actsparse.methods.patterns.n_of_m import NOfM, n_of_m_mask
+from actsparse.methods.patterns.top_k import TopK
+from actsparse.methods.per_site import load_per_site, save_per_site
+from actsparse.methods.scorers.magnitude import Magnitude
+from actsparse.methods.sparsify import Scheme, sparsify
+from actsparse.models.layerwise import walk_layers
+from actsparse.models.sites import find_sites
 from tiny_models import CONFIGS, load_tiny_model, save_tiny_model, token_windows
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -150,7 +150,7 @@ def test_sparsegpt_in_blocks_is_sparsegpt_in_one(monkeypatch):
     torch.manual_seed(0)
     weight, x = torch.randn(8, 96), torch.randn(400, 96) @ torch.randn(96, 96)
     whole = prune_weight(weight, x.T @ x, NOfM(2, 4))
-    monkeypatch.setattr("actsparse.sparsegpt.BLOCK", 16)
+    monkeypatch.setattr("actsparse.calibration.sparsegpt.BLOCK", 16)
     torch.testing.assert_close(prune_weight(weight, x.T @ x, NOfM(2, 4)), whole, rtol=1e-3, atol=1e-4)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from actsparse.windows import load_windows, make_windows, save_windows
+from actsparse.models.windows import load_windows, make_windows, save_windows
 from hypothesis import given
 from hypothesis import strategies as st
 

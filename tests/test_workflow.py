@@ -121,7 +121,7 @@ def test_an_edit_reruns_what_it_changes(finished_study, module, old, new, expect
 
 def test_an_edit_of_the_masks_reruns_their_experiments_only(finished_study):
     study, workflow = finished_study
-    path = workflow / "workflow_scripts/actsparse/patterns/n_of_m.py"
+    path = workflow / "workflow_scripts/actsparse/methods/patterns/n_of_m.py"
     before = path.read_text()
     path.write_text(before + "\nEDITED = True\n")
     try:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from actsparse.archive import archive_study
-from actsparse.logs import log_to
-from actsparse.provenance import git_commit
+from actsparse.jobs.logs import log_to
+from actsparse.jobs.provenance import git_commit
+from actsparse.report.archive import archive_study
 
 if "snakemake" in globals():
     with log_to(snakemake.log[0]):

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from actsparse.logs import log_to
-from actsparse.tables.choose import choose
-from actsparse.tables.records import read_results
-from actsparse.tables.render import write_table
-from actsparse.tables.sources import codebooks, evaluations, thresholds
+from actsparse.jobs.logs import log_to
+from actsparse.report.tables.choose import choose
+from actsparse.report.tables.records import read_results
+from actsparse.report.tables.render import write_table
+from actsparse.report.tables.sources import codebooks, evaluations, thresholds
 
 
 def collate(

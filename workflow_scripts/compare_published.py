@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from actsparse.fidelity import VERDICTS, compare
-from actsparse.logs import log_to
-from actsparse.published import read_published
-from actsparse.shapes import shapes
-from actsparse.tables.records import read_results
-from actsparse.tables.render import write_table
-from actsparse.tables.sources import evaluations
+from actsparse.jobs.logs import log_to
+from actsparse.report.fidelity import VERDICTS, compare
+from actsparse.report.published import read_published
+from actsparse.report.shapes import shapes
+from actsparse.report.tables.records import read_results
+from actsparse.report.tables.render import write_table
+from actsparse.report.tables.sources import evaluations
 
 FIDELITY_CAPTION = (
     "Published numbers beside the study's: {counts}. Within tolerance and outside are judged by "

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from actsparse.files import read_json
-from actsparse.histograms import load_histograms
-from actsparse.logs import log_to
-from actsparse.thresholds import compute_thresholds, save_thresholds
+from actsparse.calibration.histograms import compute_thresholds, load_histograms
+from actsparse.jobs.files import read_json
+from actsparse.jobs.logs import log_to
+from actsparse.methods.thresholds import save_thresholds
 
 
 def compute(histograms: Path, sparsity: float, allocation: Path | None, output: Path) -> None:
@@ -14,7 +14,7 @@ def compute(histograms: Path, sparsity: float, allocation: Path | None, output: 
     Each site gets the same sparsity, or what an `allocation` (of search_allocation.py) gives it.
     """
     if allocation is not None:
-        from actsparse.teal import levels_at
+        from actsparse.calibration.greedy_search import levels_at
 
         sparsity = levels_at(read_json(allocation), sparsity)
     save_thresholds(compute_thresholds(load_histograms(histograms), sparsity), output)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from actsparse.files import atomic_path, read_json, sha256_of, write_json
-from actsparse.logs import log_to
-from actsparse.tables.cells import best_values, columns, common_to_all_rows
-from actsparse.tables.html import html_page
-from actsparse.tables.render import told
+from actsparse.jobs.files import atomic_path, read_json, sha256_of, write_json
+from actsparse.jobs.logs import log_to
+from actsparse.report.tables.cells import best_values, columns, common_to_all_rows
+from actsparse.report.tables.html import html_page
+from actsparse.report.tables.render import told
 
 CAPTION = "Result files of study {study}. Full checksums, versions and commits are in provenance.json."
 SHOWN_DIGITS = 12

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 from actsparse.codebooks import ALGORITHMS
-from actsparse.mitigations import MITIGATIONS
-from actsparse.scorers import SCORERS
+from actsparse.methods.mitigations import MITIGATIONS
+from actsparse.methods.scorers import SCORERS
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "rules/schemas/config.schema.yaml"

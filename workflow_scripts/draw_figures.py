@@ -3,10 +3,10 @@
 from importlib import import_module
 from pathlib import Path
 
-from actsparse.figures.data import StudyData, read_study
-from actsparse.figures.style import save
-from actsparse.logs import log_to
-from actsparse.tables.records import Results
+from actsparse.jobs.logs import log_to
+from actsparse.report.figures.data import StudyData, read_study
+from actsparse.report.figures.style import save
+from actsparse.report.tables.records import Results
 
 
 def described(results: Results) -> str:
@@ -19,10 +19,10 @@ def described(results: Results) -> str:
 
 
 def draw_figures(data: StudyData, study: str, figures: list[str], folder: Path) -> None:
-    """Draw each of `figures`, modules of actsparse.figures, to `<folder>/<figure>.svg` and `.pdf`."""
+    """Draw each of `figures`, modules of actsparse.report.figures, to `<folder>/<figure>.svg` and `.pdf`."""
     source = f"study {study}; {described(data.results)}"
     for name in figures:
-        figure = import_module(f"actsparse.figures.{name}").draw(data)
+        figure = import_module(f"actsparse.report.figures.{name}").draw(data)
         save(figure, folder / f"{name}.svg", folder / f"{name}.pdf", title=name, source=source)
 
 

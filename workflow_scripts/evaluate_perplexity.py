@@ -1,14 +1,14 @@
 """Perplexity of one experiment on one model."""
 
-from actsparse.jobs import gpu_job
+from actsparse.jobs.gpu_job import gpu_job
 
 if "snakemake" in globals():
     with gpu_job(snakemake):
         # Imported here, because torch must not be before the job has its GPU.
-        from actsparse.devices import use_threads
         from actsparse.evaluation.perplexity import measure_perplexity
         from actsparse.evaluation.record import evaluate
-        from actsparse.windows import load_windows
+        from actsparse.jobs.devices import use_threads
+        from actsparse.models.windows import load_windows
 
         use_threads(snakemake.threads)
         windows, _ = load_windows(snakemake.input.windows)

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from actsparse.jobs import gpu_job
+from actsparse.jobs.gpu_job import gpu_job
 
 if "snakemake" in globals():
     with gpu_job(snakemake):
         # Imported here, because torch must not be before the job has its GPU.
-        from actsparse.devices import use_threads
         from actsparse.evaluation.record import evaluate
         from actsparse.evaluation.zero_shot import measure_zero_shot
-        from actsparse.models import load_tokenizer
+        from actsparse.jobs.devices import use_threads
+        from actsparse.models.loading import load_tokenizer
 
         use_threads(snakemake.threads)
         tasks = [Path(folder) for folder in snakemake.input.tasks]

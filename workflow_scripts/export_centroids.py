@@ -4,8 +4,8 @@ from pathlib import Path
 
 from actsparse.codebooks.artifact import file_name, write_centroids
 from actsparse.codebooks.codebook import load_codebooks
-from actsparse.files import atomic_path
-from actsparse.logs import log_to
+from actsparse.jobs.files import atomic_path
+from actsparse.jobs.logs import log_to
 
 
 def export_centroids(source: str | Path, output: str | Path) -> None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from actsparse.files import atomic_path, read_json, sha256_of
-from actsparse.jobs import gpu_job
-from actsparse.logs import progress
+from actsparse.jobs.files import atomic_path, read_json, sha256_of
+from actsparse.jobs.gpu_job import gpu_job
+from actsparse.jobs.logs import progress
 
 
 def extract(
@@ -28,11 +28,11 @@ def extract(
     each projection are stored, over all layers: those that a codebook is fitted on.
     """
     # Imported here, because torch must not be before the job has its GPU.
-    from actsparse.extraction import extract_patterns
-    from actsparse.opening import open_model_and_windows
-    from actsparse.pattern_store import PatternWriter, evenly_spaced
-    from actsparse.sites import find_sites
-    from actsparse.thresholds import load_thresholds
+    from actsparse.codebooks.extraction import extract_patterns
+    from actsparse.codebooks.pattern_store import PatternWriter, evenly_spaced
+    from actsparse.methods.thresholds import load_thresholds
+    from actsparse.models.opening import open_model_and_windows
+    from actsparse.models.sites import find_sites
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     every = load_thresholds(thresholds)

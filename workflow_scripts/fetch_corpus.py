@@ -2,7 +2,7 @@
 
 import os
 
-from actsparse.logs import log_to
+from actsparse.jobs.logs import log_to
 from actsparse.resources.corpora import fetch_corpus
 
 if "snakemake" in globals():

@@ -2,8 +2,8 @@
 
 import os
 
-from actsparse.logs import log_to
-from actsparse.models import check_shape
+from actsparse.jobs.logs import log_to
+from actsparse.models.loading import check_shape
 from actsparse.resources.models import fetch_model
 
 if "snakemake" in globals():

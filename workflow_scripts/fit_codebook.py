@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from actsparse.files import digest_of
-from actsparse.jobs import gpu_job
-from actsparse.leases import visible_devices
-from actsparse.logs import progress
+from actsparse.jobs.files import digest_of
+from actsparse.jobs.gpu_job import gpu_job
+from actsparse.jobs.leases import visible_devices
+from actsparse.jobs.logs import progress
 
 
 def fit(
@@ -54,8 +54,8 @@ def fit_share(
     from actsparse.codebooks.codebook import save_codebooks
     from actsparse.codebooks.fit import fit_codebook, fitting_tokens
     from actsparse.codebooks.parallel import processes
-    from actsparse.devices import pick_device, use_threads
-    from actsparse.pattern_store import PatternStore
+    from actsparse.codebooks.pattern_store import PatternStore
+    from actsparse.jobs.devices import pick_device, use_threads
 
     use_threads(threads)
     store = PatternStore(patterns_folder)

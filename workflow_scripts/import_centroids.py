@@ -4,8 +4,8 @@ from pathlib import Path
 
 from actsparse.codebooks.artifact import read_centroids
 from actsparse.codebooks.codebook import load_codebooks, save_codebooks
-from actsparse.files import sha256_of
-from actsparse.logs import log_to
+from actsparse.jobs.files import sha256_of
+from actsparse.jobs.logs import log_to
 
 
 def import_centroids(sources: dict[str, str], clusters: int, output: str | Path) -> None:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from actsparse.files import read_json, sha256_of
-from actsparse.logs import log_to
-from actsparse.models import load_tokenizer
+from actsparse.jobs.files import read_json, sha256_of
+from actsparse.jobs.logs import log_to
+from actsparse.models.loading import load_tokenizer
+from actsparse.models.windows import make_windows, save_windows
 from actsparse.resources.corpora import read_texts
-from actsparse.windows import make_windows, save_windows
 
 
 def tokenise_corpus(

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from actsparse.jobs import gpu_job
-from actsparse.logs import progress
+from actsparse.jobs.gpu_job import gpu_job
+from actsparse.jobs.logs import progress
 
 
 def measure(
@@ -16,10 +16,10 @@ def measure(
 ) -> None:
     """Write the histograms of what `counted` names (side, projections, scorer) to `output`."""
     # Imported here, because torch must not be before the job has its GPU.
-    from actsparse.histograms import measure_histograms, save_histograms
-    from actsparse.opening import open_model_and_windows
+    from actsparse.calibration.histograms import measure_histograms, save_histograms
+    from actsparse.methods.scorers import SCORERS
+    from actsparse.models.opening import open_model_and_windows
     from actsparse.registry import resolve
-    from actsparse.scorers import SCORERS
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     scorer = None

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from actsparse.jobs import gpu_job
-from actsparse.logs import progress
+from actsparse.jobs.gpu_job import gpu_job
+from actsparse.jobs.logs import progress
 
 
 def measure(
@@ -16,9 +16,9 @@ def measure(
 ) -> None:
     """Write norm, mean and maximum of each input channel of `projections` to `output`."""
     # Imported here, because torch must not be before the job has its GPU.
-    from actsparse.calibration import measure_statistics
-    from actsparse.opening import open_model_and_windows
-    from actsparse.per_site import save_per_site
+    from actsparse.calibration.statistics import measure_statistics
+    from actsparse.methods.per_site import save_per_site
+    from actsparse.models.opening import open_model_and_windows
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     save_per_site(measure_statistics(loaded, progress(tokens, "statistics"), projections), output)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from actsparse.jobs import gpu_job
+from actsparse.jobs.gpu_job import gpu_job
 
 
 def prune_weights(
@@ -15,11 +15,11 @@ def prune_weights(
 ) -> None:
     """Write the pruned weights of the experiment's projections to `output`."""
     # Imported here, because torch must not be before the job has its GPU.
-    from actsparse.opening import open_model_and_windows
-    from actsparse.patterns import PATTERNS, parse_pattern
-    from actsparse.per_site import save_per_site
+    from actsparse.calibration.sparsegpt import prune_model
+    from actsparse.methods.patterns import PATTERNS, parse_pattern
+    from actsparse.methods.per_site import save_per_site
+    from actsparse.models.opening import open_model_and_windows
     from actsparse.registry import resolve
-    from actsparse.sparsegpt import prune_model
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     word, arguments = parse_pattern(params["pattern"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from actsparse.jobs import gpu_job
+from actsparse.jobs.gpu_job import gpu_job
 
 
 def search(
@@ -18,10 +18,10 @@ def search(
 ) -> None:
     """Write the allocation of all sparsities up to `until`, found on the first `sequences` windows."""
     # Imported here, because torch must not be before the job has its GPU.
-    from actsparse.files import write_json
-    from actsparse.histograms import load_histograms
-    from actsparse.opening import open_model_and_windows
-    from actsparse.teal import search_allocation
+    from actsparse.calibration.greedy_search import search_allocation
+    from actsparse.calibration.histograms import load_histograms
+    from actsparse.jobs.files import write_json
+    from actsparse.models.opening import open_model_and_windows
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     write_json(

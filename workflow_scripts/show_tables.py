@@ -10,7 +10,7 @@ from rich.text import Text
 
 
 def drawn(markdown: str) -> tuple[str, Table]:
-    """Return the caption of a table that `actsparse.tables.render` wrote as Markdown, and the table to print.
+    """Return the caption of a table that `report.tables.render` wrote as Markdown, and the table to print.
 
     Headings are broken at their blanks, cells nowhere.
     """

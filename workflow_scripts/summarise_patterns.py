@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from actsparse.files import read_json, write_json
-from actsparse.logs import log_to
+from actsparse.jobs.files import read_json, write_json
+from actsparse.jobs.logs import log_to
 from safetensors.numpy import load_file
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from actsparse.jobs import gpu_job
+from actsparse.jobs.gpu_job import gpu_job
 
 
 def train_mitigation(
@@ -21,11 +21,11 @@ def train_mitigation(
     # Imported here, because torch must not be before the job has its GPU.
     from dataclasses import asdict
 
-    from actsparse.files import write_json
-    from actsparse.opening import open_model_and_windows
-    from actsparse.per_site import save_per_site
-    from actsparse.schemes import build_scheme
-    from actsparse.training import Recipe, train
+    from actsparse.calibration.training import Recipe, train
+    from actsparse.jobs.files import write_json
+    from actsparse.kinds.schemes import build_scheme
+    from actsparse.methods.per_site import save_per_site
+    from actsparse.models.opening import open_model_and_windows
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     held_out = training.pop("validation_sequences")

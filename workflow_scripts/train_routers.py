@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from actsparse.jobs import gpu_job
-from actsparse.logs import progress
+from actsparse.jobs.gpu_job import gpu_job
+from actsparse.jobs.logs import progress
 
 
 def train(
@@ -27,11 +27,11 @@ def train(
     from actsparse.codebooks.codebook import load_codebooks
     from actsparse.codebooks.router import save_routers, train_router
     from actsparse.codebooks.routing import block_inputs, layer_coverage
-    from actsparse.opening import open_model_and_windows
-    from actsparse.schemes import build_scheme
-    from actsparse.sites import find_sites
-    from actsparse.sparsify import sparsify
-    from actsparse.thresholds import load_thresholds
+    from actsparse.kinds.schemes import build_scheme
+    from actsparse.methods.sparsify import sparsify
+    from actsparse.methods.thresholds import load_thresholds
+    from actsparse.models.opening import open_model_and_windows
+    from actsparse.models.sites import find_sites
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     codebooks, _ = load_codebooks(codebook)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from actsparse.codebooks.assign import as_words, kernels
-from actsparse.packing import pack, packed_width, unpack
+from actsparse.codebooks.packing import pack, packed_width, unpack
 
 
 def active_patterns(scores: Tensor, threshold: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from actsparse.codebooks import NEED_MAGNITUDES
 from actsparse.codebooks.fit import active_counts, fitting_tokens
 from actsparse.codebooks.parallel import share, summed
-from actsparse.pattern_store import PatternStore
+from actsparse.codebooks.pattern_store import PatternStore
 
 # Magnitudes are rounded to this part of their layer's geometric mean, so that sums are exact in any order.
 FRACTION = 2**16

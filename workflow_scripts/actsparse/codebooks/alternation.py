@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.packing import count_active, unpack
 from actsparse.codebooks.parallel import gathered, start_of_share, summed
 from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
-from actsparse.packing import count_active, unpack
 
 SEEDING_BYTES = 2**26  # of unpacked seeds while they are completed
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from actsparse.codebooks.codebook import Codebook
-from actsparse.files import atomic_path
-from actsparse.packing import pack, unpack
+from actsparse.codebooks.packing import pack, unpack
+from actsparse.jobs.files import atomic_path
 
 
 def read_centroids(source: str | Path) -> Codebook:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.packing import pack, unpack
 from actsparse.codebooks.seeding import choose_seeds
-from actsparse.packing import pack, unpack
 
 CHUNK_ROWS = 2**13
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from actsparse.packing import packed_width, unpack, unpack_planes
+from actsparse.codebooks.packing import packed_width, unpack, unpack_planes
 
 OVERLAP_BYTES = 2**26  # of a block's float32 overlaps, or of its unpacked patterns, in the plain path
 EXACT_SUMS = 2**24 - 1  # integers up to here, and sums of them in any order, are exact in float32

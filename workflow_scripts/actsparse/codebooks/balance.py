@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from actsparse.packing import unpack, unpack_planes
+from actsparse.codebooks.packing import unpack, unpack_planes
 
 ROWS = 2**14  # patterns that share out the capacities
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from actsparse.codebooks.assign import assign, centroid_masks
 from actsparse.codebooks.contribution import own_part
+from actsparse.codebooks.packing import count_active, pack
 from actsparse.codebooks.weights import assign_weights
-from actsparse.files import atomic_path
-from actsparse.packing import count_active, pack
-from actsparse.sites import Site
+from actsparse.jobs.files import atomic_path
+from actsparse.models.sites import Site
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from actsparse.sites import Site
+from actsparse.models.sites import Site
 
 IMPORTANCES = ("magnitude", "contribution")
 SMALLEST = 1e-6  # an active neuron stays one, however little it contributes

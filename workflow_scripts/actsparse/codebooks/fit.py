@@ -12,12 +12,12 @@ from torch import Tensor
 from actsparse.codebooks import DATA_PARALLEL, NEED_MAGNITUDES, SCOPES, algorithm_named
 from actsparse.codebooks.alternation import Block, Stream
 from actsparse.codebooks.codebook import Codebook, ones_in_centroid
+from actsparse.codebooks.packing import pack, unpack
 from actsparse.codebooks.parallel import processes, share, summed
+from actsparse.codebooks.pattern_store import PatternStore
 from actsparse.codebooks.selection import covered_and_active, replace_rare
 from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
 from actsparse.codebooks.weights import assign_weights, update_weights
-from actsparse.packing import pack, unpack
-from actsparse.pattern_store import PatternStore
 
 BLOCK_BYTES = 2**26
 CACHE_BYTES = 2**30

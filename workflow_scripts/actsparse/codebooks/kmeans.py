@@ -8,8 +8,8 @@ from torch import Tensor
 
 from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.packing import unpack
 from actsparse.codebooks.update import top_entries
-from actsparse.packing import unpack
 
 
 @dataclass(frozen=True)

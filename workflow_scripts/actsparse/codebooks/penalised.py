@@ -13,10 +13,10 @@ from torch import Tensor
 
 from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.packing import pack, pack_planes, unpack
 from actsparse.codebooks.parallel import summed
 from actsparse.codebooks.seeding import choose_seeds
 from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
-from actsparse.packing import pack, pack_planes, unpack
 
 
 @dataclass(frozen=True)

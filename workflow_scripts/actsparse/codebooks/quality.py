@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from actsparse.codebooks.codebook import Codebook
-from actsparse.packing import unpack
-from actsparse.pattern_store import PatternStore
+from actsparse.codebooks.packing import unpack
+from actsparse.codebooks.pattern_store import PatternStore
 
 ROWS = 2**13  # patterns unpacked at a time
 

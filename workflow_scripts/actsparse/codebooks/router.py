@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from actsparse.files import atomic_path
+from actsparse.jobs.files import atomic_path
 
 LOSSES = ("mixed", "coverage", "cross_entropy")
 BATCH, LEARNING_RATE = 256, 3e-3

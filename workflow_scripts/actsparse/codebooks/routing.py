@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from actsparse.codebooks.codebook import Codebook
+from actsparse.codebooks.packing import unpack
 from actsparse.codebooks.router import covered_shares
-from actsparse.packing import unpack
-from actsparse.patterns.threshold import Threshold
-from actsparse.sites import Site
-from actsparse.thresholds import Thresholds
+from actsparse.methods.patterns.threshold import Threshold
+from actsparse.methods.thresholds import Thresholds
+from actsparse.models.sites import Site
 
 ROWS = 2**12  # tokens at a time
 

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from actsparse.codebooks.alternation import Stream, patterns_at
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.packing import count_active
 from actsparse.codebooks.parallel import gathered, start_of_share
-from actsparse.packing import count_active
 
 SAMPLE = 2**14  # patterns that k-means++ looks at: it passes over them once for each centroid
 

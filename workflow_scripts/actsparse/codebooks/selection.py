@@ -12,8 +12,8 @@ from actsparse.codebooks.alternation import (
     worst_covered,
 )
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.packing import count_active
 from actsparse.codebooks.parallel import summed
-from actsparse.packing import count_active
 
 
 def replace_rare(

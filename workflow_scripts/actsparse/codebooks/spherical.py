@@ -21,10 +21,10 @@ from actsparse.codebooks.alternation import (
     worst_covered,
 )
 from actsparse.codebooks.assign import EXACT_SUMS, assign_dense
+from actsparse.codebooks.packing import count_active, unpack
 from actsparse.codebooks.parallel import gathered, summed
 from actsparse.codebooks.seeding import choose_seeds
 from actsparse.codebooks.update import no_sums, top_entries
-from actsparse.packing import count_active, unpack
 
 LEVELS = 255  # of the largest entry of all means, when their directions are rounded
 ROUNDING_BYTES = 2**26  # of means at a time in float64

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from actsparse.codebooks.assign import as_words, kernels
-from actsparse.packing import pack, packed_width, unpack, unpack_planes
+from actsparse.codebooks.packing import pack, packed_width, unpack, unpack_planes
 
 UNPACKED_BYTES = 2**26  # of a block's unpacked patterns in the plain paths
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from actsparse.codebooks.assign import kernels
-from actsparse.packing import pack, pack_planes, packed_width
+from actsparse.codebooks.packing import pack, pack_planes, packed_width
 
 # The bits of a weight, and the largest weight over that of a typical magnitude; where a row has a larger one,
 # its weights are all scaled down until that is the largest, so that massive activations stay massive.

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from actsparse.logs import progress
+from actsparse.jobs.logs import progress
 
 TOKENS_PER_CHUNK = 256
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from actsparse.devices import pick_device
 from actsparse.evaluation.memory import halving_batch
-from actsparse.files import read_json, sha256_of, write_json
-from actsparse.models import load_model
-from actsparse.provenance import git_commit, package_versions
-from actsparse.schemes import build_scheme
-from actsparse.sites import published_count
-from actsparse.sparsify import sparsify
+from actsparse.jobs.devices import pick_device
+from actsparse.jobs.files import read_json, sha256_of, write_json
+from actsparse.jobs.provenance import git_commit, package_versions
+from actsparse.kinds.schemes import build_scheme
+from actsparse.methods.sparsify import sparsify
+from actsparse.models.loading import load_model
+from actsparse.models.sites import published_count
 
 
 def evaluate(

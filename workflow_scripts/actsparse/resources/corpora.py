@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from actsparse.files import atomic_path
+from actsparse.jobs.files import atomic_path
 from actsparse.resources.hub_datasets import load_hub_split
 from actsparse.resources.packages import single_file
 from actsparse.resources.sources import HubRepo, LocalPath, parse_source

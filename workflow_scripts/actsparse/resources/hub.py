@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from actsparse.files import read_json, sha256_of, write_json
+from actsparse.jobs.files import read_json, sha256_of, write_json
 from actsparse.resources.sources import HubRepo
 
 

@@ -4,7 +4,7 @@ import json
 from fnmatch import fnmatch
 from pathlib import Path
 
-from actsparse.files import atomic_path, digest_of, read_json, sha256_of, write_json
+from actsparse.jobs.files import atomic_path, digest_of, read_json, sha256_of, write_json
 from actsparse.resources.hub import fetch_snapshot
 from actsparse.resources.packages import extract_member
 from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, parse_source

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from actsparse.files import atomic_path, sha256_of
+from actsparse.jobs.files import atomic_path, sha256_of
 from actsparse.resources.sources import LocalPath, PackageFile, is_inside
 
 # The same wheel on every machine, whatever its Python and platform: only data is read out of it. With

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actsparse.files import atomic_path, read_json, sha256_of, write_json
+from actsparse.jobs.files import atomic_path, read_json, sha256_of, write_json
 from actsparse.resources.hub_datasets import load_hub_split
 from actsparse.resources.packages import single_file
 from actsparse.resources.sources import HubRepo, parse_source

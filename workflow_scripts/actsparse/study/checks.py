@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES, OPTIONS
-from actsparse.combinations import refusal
-from actsparse.files import read_json
-from actsparse.mitigations import MITIGATIONS
-from actsparse.patterns import parse_pattern
-from actsparse.presets import EVERYTHING, GREEDY_LIMIT
+from actsparse.jobs.files import read_json
+from actsparse.kinds.presets import EVERYTHING, GREEDY_LIMIT
+from actsparse.methods.mitigations import MITIGATIONS
+from actsparse.methods.patterns import parse_pattern
+from actsparse.methods.scorers import SCORERS
+from actsparse.methods.sparsity_table import SparsityTable, read_sparsity_table
 from actsparse.registry import lookup
+from actsparse.report.tables.declared import known_columns
 from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, parse_source
-from actsparse.scorers import SCORERS
-from actsparse.sparsity_table import SparsityTable, read_sparsity_table
+from actsparse.study.combinations import refusal
 from actsparse.study.grid import Experiment
 from actsparse.study.schema import ConfigError
-from actsparse.tables.declared import known_columns
 
 # A study unpacked from its archive has results, and none of the files they were made from.
 UNPACKED = "ro-crate-metadata.json"

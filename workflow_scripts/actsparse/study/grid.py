@@ -7,12 +7,12 @@ from itertools import product
 from typing import Any
 
 from actsparse.codebooks import OPTIONS
-from actsparse.combinations import needs_parameters, needs_statistics
-from actsparse.files import digest_of
-from actsparse.mitigations import MITIGATIONS
-from actsparse.patterns import PATTERNS, parse_pattern
-from actsparse.presets import PRESETS
-from actsparse.scorers import SCORERS
+from actsparse.jobs.files import digest_of
+from actsparse.kinds.presets import PRESETS
+from actsparse.methods.mitigations import MITIGATIONS
+from actsparse.methods.patterns import PATTERNS, parse_pattern
+from actsparse.methods.scorers import SCORERS
+from actsparse.study.combinations import needs_parameters, needs_statistics
 from actsparse.study.schema import ConfigError, check
 
 # How a varied key is written in a slug; a key that is not here is written in full.
@@ -49,7 +49,7 @@ ALWAYS_LISTS = {"projections"}
 CODEBOOK_MODULES = [
     f"actsparse.{module}"
     for module in (
-        "thresholds",
+        "methods.thresholds",
         "codebooks.codebook",
         "codebooks.contribution",
         "codebooks.router",
@@ -152,11 +152,13 @@ class Experiment:
             SCORERS[self.scorer],
             MITIGATIONS[self.mitigation],
         ]
-        extra = {"threshold": ["actsparse.thresholds"], "codebook": CODEBOOK_MODULES}.get(self.method, [])
+        extra = {"threshold": ["actsparse.methods.thresholds"], "codebook": CODEBOOK_MODULES}.get(
+            self.method, []
+        )
         if self.preparation == "pruned_weights":
             classes += [PATTERNS["full"], MITIGATIONS["stored_weights"]]
         if self.sparsities:
-            extra = ["actsparse.sparsity_table"]
+            extra = ["actsparse.methods.sparsity_table"]
         return [name.partition(":")[0] for name in classes] + extra
 
 

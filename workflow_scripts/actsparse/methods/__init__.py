@@ -1,0 +1,1 @@
+"""Methods: scorers, patterns, mitigations, and what applies them. Imports models and jobs."""

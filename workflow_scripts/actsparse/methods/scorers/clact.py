@@ -1,0 +1,34 @@
+"""CLACT, the column-norm score of arXiv 2509.22166."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from actsparse.methods.per_site import PerSite, of_site
+from actsparse.models.sites import Site
+
+
+@dataclass
+class Clact:
+    """Scores are abs(x_ti) * norm(X_:,i) / norm(x_t,:), column norms being those of calibration inputs.
+
+    As published they are those of the current batch, over all its tokens: a token's mask then depends on
+    padding and on tokens that follow it.
+    """
+
+    statistics: PerSite | None = None
+    as_published: bool = False
+
+    reads_site = False
+
+    def score(self, x: Tensor, site: Site) -> Tensor:
+        """Return float32 scores of the shape of `x` (..., d)."""
+        x = x.float()
+        if self.as_published:
+            columns = torch.linalg.vector_norm(x.reshape(-1, x.shape[-1]), dim=0)
+        else:
+            columns = of_site(self.statistics, site, "norm", like=x)
+        rows = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        # A token of zeros has no norm to divide by; all its scores are zero anyway.
+        return x.abs() * (columns / rows.clamp_min(torch.finfo(x.dtype).tiny))

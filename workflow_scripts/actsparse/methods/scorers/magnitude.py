@@ -1,0 +1,18 @@
+"""Magnitude, the baseline of arXiv 2509.22166 and of weight pruning alike."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from actsparse.models.sites import Site
+
+
+@dataclass
+class Magnitude:
+    """Scores are abs(x)."""
+
+    reads_site = False
+
+    def score(self, x: Tensor, site: Site) -> Tensor:
+        """Return abs(x); same shape and dtype as `x`."""
+        return x.abs()

@@ -1,0 +1,1 @@
+"""Models: loading, their sites and layers, token windows. Imports resources and jobs."""

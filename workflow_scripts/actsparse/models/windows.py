@@ -1,0 +1,66 @@
+"""Token windows: the text that every calibration and perplexity measurement of a study shares."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from actsparse.jobs.files import atomic_path
+from actsparse.jobs.tensor_files import opened
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def make_windows(
+    tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], sequence_length: int, sequences: int | None
+) -> tuple[torch.Tensor, dict[str, int]]:
+    """Cut a corpus into non-overlapping windows of tokens.
+
+    The texts are joined with blank lines and tokenised once, with the special tokens that the tokenizer adds
+    by default; a remainder shorter than a window is dropped. `sequences` windows are taken, evenly spaced
+    over the text (window i * total // sequences), or all of them when it is None.
+
+    Returns int32 token ids (windows, sequence_length) and the numbers `sequence_length`, `windows`,
+    `total_windows` and `tokens` (in the whole text). Raises ValueError when the text is too short.
+    """
+    tokens = tokenizer("\n\n".join(texts), verbose=False)["input_ids"]
+    total = len(tokens) // sequence_length
+    wanted = total if sequences is None else sequences
+    if not 0 < wanted <= total:
+        raise ValueError(
+            f"the text has {len(tokens)} tokens, {total} windows of {sequence_length};"
+            f" asked for {'at least 1' if sequences is None else sequences}"
+        )
+    ids = torch.tensor(tokens[: total * sequence_length], dtype=torch.int32).reshape(total, sequence_length)
+    windows = ids[torch.arange(wanted) * total // wanted]
+    info = {
+        "sequence_length": sequence_length,
+        "windows": wanted,
+        "total_windows": total,
+        "tokens": len(tokens),
+    }
+    return windows, info
+
+
+def save_windows(target: str | Path, windows: torch.Tensor, info: dict[str, str | int]) -> None:
+    """Write windows as safetensors, atomically; `info` (corpus, split, digests, numbers) is the metadata.
+
+    The same windows and info give the same bytes.
+    """
+    from safetensors.torch import save_file
+
+    with atomic_path(target) as temporary:
+        # One entry, because safetensors writes several of them in random order.
+        save_file({"windows": windows}, temporary, metadata={"info": json.dumps(info, sort_keys=True)})
+
+
+def load_windows(source: str | Path) -> tuple[torch.Tensor, dict[str, str | int]]:
+    """Read what `save_windows` wrote: int32 token ids (windows, sequence_length) and `info`.
+
+    Raises ValueError naming a file that is not whole.
+    """
+    with opened(source) as stored:
+        return stored.get_tensor("windows"), json.loads(stored.metadata()["info"])

@@ -1,0 +1,63 @@
+"""For models that no paper has: is the order of methods the published one, and is the loss of that size?"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from actsparse.report.fidelity import PERPLEXITY, is_plain, known_difference, row_word
+from actsparse.report.published import Cell
+
+COLUMNS = [
+    "model",
+    "published_model",
+    "row",
+    "rank",
+    "published_rank",
+    "over_dense",
+    "published_over_dense",
+    "rank_correlation",
+]
+
+
+def shapes(
+    rows: pd.DataFrame,
+    params: dict[tuple[str, str], dict[str, Any]],
+    published: Iterable[Cell],
+    known: list[dict[str, Any]],
+) -> pd.DataFrame:
+    """Return one row per experiment and published model that has the same row in its table.
+
+    Args are those of `actsparse.report.fidelity.compare`. `rank` is the place by perplexity among the shared
+    rows, `over_dense` the perplexity over the dense model's, `rank_correlation` Spearman's, over the shared
+    rows (dense aside); a published model that shares fewer than two is left out.
+    """
+    theirs: dict[str, dict[str, float]] = {}
+    for cell in published:
+        if cell.metric == PERPLEXITY and not cell.left_out and not known_difference(cell, known):
+            # Where a row was published twice, the first publication counts.
+            theirs.setdefault(cell.model, {}).setdefault(cell.row, cell.value)
+    found = []
+    for model, of_model in rows.dropna(subset=[PERPLEXITY]).groupby("model", sort=False):
+        plain = [row for _, row in of_model.iterrows() if is_plain(params[model, row.experiment])]
+        ours = {row_word(row): row.perplexity for row in plain}
+        for other, values in theirs.items():
+            shared = [word for word in values if word in ours and word != "none"]
+            if len(shared) < 2:
+                continue
+            rank = pd.Series(ours)[shared].rank()
+            published_rank = pd.Series(values)[shared].rank()
+            for word in shared:
+                found.append(
+                    {
+                        "model": model,
+                        "published_model": other,
+                        "row": word,
+                        "rank": int(rank[word]),
+                        "published_rank": int(published_rank[word]),
+                        "over_dense": ours[word] / ours.get("none", float("nan")),
+                        "published_over_dense": values[word] / values.get("none", float("nan")),
+                        "rank_correlation": rank.corr(published_rank),
+                    }
+                )
+    return pd.DataFrame(found, columns=COLUMNS)

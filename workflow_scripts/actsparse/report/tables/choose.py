@@ -1,0 +1,30 @@
+"""The rows and columns of a source that a table asks for."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from actsparse.report.tables.sources import STDERR
+
+TASKS = "tasks"
+
+
+def choose(rows: pd.DataFrame, declared: dict[str, Any], tasks: Iterable[str]) -> pd.DataFrame:
+    """Return the rows and columns that a declaration asks for, under the source's own index and column names.
+
+    Columns that this study does not have are left out. With `standard_errors`, the columns `<metric>_stderr`
+    follow theirs. Rows that are equal in the columns of `order` keep their order.
+    """
+    chosen = rows
+    for column, allowed in declared.get("where", {}).items():
+        chosen = chosen[chosen[column].isin(allowed)] if column in chosen else chosen.iloc[:0]
+    if declared.get("order"):
+        chosen = chosen.sort_values([c for c in declared["order"] if c in chosen], kind="stable")
+    columns = []
+    for column in declared["columns"]:
+        for name in tasks if column == TASKS else [column]:
+            columns.append(name)
+            if declared.get("standard_errors"):
+                columns.append(name + STDERR)
+    return chosen[[column for column in columns if column in chosen]]

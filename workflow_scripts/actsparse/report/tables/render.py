@@ -1,0 +1,74 @@
+"""A table as files: CSV with all digits; Markdown, LaTeX and HTML rounded; the same rows in each."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from actsparse.jobs.files import atomic_path
+from actsparse.report.tables.cells import Cell, Column, best_values, columns, common_to_all_rows
+from actsparse.report.tables.declared import headings
+from actsparse.report.tables.html import html_page
+from actsparse.report.tables.latex import latex_table
+
+
+def write_table(
+    table: pd.DataFrame, rows: pd.DataFrame, declared: dict, name: str, tasks: list[str], folder: Path
+) -> None:
+    """Write `<folder>/<name>.csv`, `.md`, `.tex` and `.html`, each atomically.
+
+    `table` was chosen from `rows` as `declared` says. What all rows have in common is a column of the CSV and
+    stands in the caption of the others.
+    """
+    named = headings(declared)
+    common = common_to_all_rows(table)
+    caption = " ".join([declared["caption"], *told(common, named)])
+    shown = columns(table.drop(columns=list(common)), best_values(table, rows, tasks), named)
+    for suffix, text in (
+        ("csv", csv_text(table)),
+        ("md", f"{caption}\n\n{markdown_table(shown)}"),
+        ("tex", latex_table(shown, caption, name)),
+        ("html", html_page(shown, caption, name)),
+    ):
+        with atomic_path(Path(folder) / f"{name}.{suffix}") as temporary:
+            temporary.write_text(text)
+
+
+def told(common: dict[str, str], named: dict[str, str]) -> list[str]:
+    """Return what all rows have in common as a sentence of a caption; none where they have nothing.
+
+    What is true of no row goes without saying.
+    """
+    words = [f"{named.get(name, name)} {value}" for name, value in common.items() if value != "False"]
+    return [f"Throughout: {', '.join(words)}."] if words else []
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Return CSV with all digits; a number that is missing or not finite is nan, a missing word is empty."""
+    words = table.select_dtypes(exclude="number").columns
+    filled = table.astype(dict.fromkeys(words, object)).fillna(dict.fromkeys(words, ""))
+    return filled.to_csv(index=False, na_rep="nan")
+
+
+def markdown_table(shown: list[Column]) -> str:
+    """Return a Markdown table, aligned so that it reads well as plain text too; the best values are bold."""
+    texts = [[_markdown_cell(cell) for cell in column.cells] for column in shown]
+    widths = [
+        max(map(len, [column.heading, "---", *cells])) for column, cells in zip(shown, texts, strict=True)
+    ]
+    rules = [
+        "-" * (width - 1) + ":" if c.numeric else "-" * width for c, width in zip(shown, widths, strict=True)
+    ]
+    rows = [[column.heading for column in shown], rules, *zip(*texts, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            text.rjust(width) if column.numeric else text.ljust(width)
+            for text, width, column in zip(row, widths, shown, strict=True)
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    value = f"**{cell.value}**" if cell.best else cell.value
+    return f"{value} ± {cell.stderr}" if cell.stderr else value
