@@ -53,14 +53,14 @@ def status(key: str) -> float:
 def fit(algorithm: str, folder: str, width: int, clusters: int, cache_bytes: int, threads: int) -> float:
     """Fit two steps; return the peak of this process less what it had before, in MiB."""
     import torch
-    from actsparse.codebooks import algorithm_named
+    from actsparse.codebooks import ALGORITHMS
     from actsparse.codebooks.fit import PatternStream
     from actsparse.codebooks.pattern_store import PatternStore
     from actsparse.jobs.devices import use_threads
 
     use_threads(threads)
     weights = {"update_power": 0, "assign_power": 0} if algorithm == "spherical" else {}
-    method = algorithm_named(algorithm)(steps=2, seed=0, **weights)
+    method = ALGORITHMS[algorithm].load()(steps=2, seed=0, **weights)
     warm = torch.arange(64, dtype=torch.uint8)[:, None].expand(64, 2).contiguous()
     method.fit([warm], 16, 8, 12)
     store = PatternStore(folder)

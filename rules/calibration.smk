@@ -4,10 +4,10 @@
 
 rule measure_statistics:
     input:
-        model="resources/models/{model}.json",
-        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+        model=FILES.output("model"),
+        windows=FILES.output("windows", use="calibration"),
     output:
-        f"{RESULTS}/statistics/{{model}}.safetensors",
+        FILES.output("statistics"),
     log:
         f"{RESULTS}/logs/measure_statistics/{{model}}.log",
     benchmark:
@@ -33,11 +33,11 @@ rule measure_statistics:
 rule train_mitigation:
     input:
         unpack(files_to_train),
-        model="resources/models/{model}.json",
-        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+        model=FILES.output("model"),
+        windows=FILES.output("windows", use="calibration"),
     output:
-        parameters=f"{RESULTS}/trained_parameters/{{model}}/{{experiment}}.safetensors",
-        report=f"{RESULTS}/trained_parameters/{{model}}/{{experiment}}.json",
+        parameters=FILES.output("trained_parameters"),
+        report=FILES.output("trained_parameters").replace(".safetensors", ".json"),
     log:
         f"{RESULTS}/logs/train_mitigation/{{model}}/{{experiment}}.log",
     benchmark:
@@ -51,12 +51,11 @@ rule train_mitigation:
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
-        method=lambda w: STUDY.experiments[w.experiment].method,
-        params=lambda w: STUDY.experiments[w.experiment].params,
+        scheme=scheme_params,
         scheme_files=lambda w: list(files_to_train(w)),
         training=CONFIG["training"],
         loading=loading,
-        code=lambda w: digest("train_mitigation.py", *STUDY.experiments[w.experiment].modules),
+        code=lambda w: digest("train_mitigation.py", *STUDY.experiments[w.experiment].kind.modules),
     message:
         "Training the mitigation of {wildcards.experiment} for {wildcards.model} ({resources.mem_mb} MB)"
     script:
@@ -65,10 +64,10 @@ rule train_mitigation:
 
 rule prune_weights:
     input:
-        model="resources/models/{model}.json",
-        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+        model=FILES.output("model"),
+        windows=FILES.output("windows", use="calibration"),
     output:
-        f"{RESULTS}/pruned_weights/{{model}}/{{experiment}}.safetensors",
+        FILES.output("pruned_weights"),
     log:
         f"{RESULTS}/logs/prune_weights/{{model}}/{{experiment}}.log",
     benchmark:
@@ -84,7 +83,7 @@ rule prune_weights:
     params:
         params=lambda w: STUDY.experiments[w.experiment].params,
         loading=loading,
-        code=lambda w: digest("prune_weights.py", *STUDY.experiments[w.experiment].modules),
+        code=lambda w: digest("prune_weights.py", *STUDY.experiments[w.experiment].kind.modules),
     message:
         "Pruning the weights of {wildcards.model} for {wildcards.experiment} ({resources.mem_mb} MB)"
     script:

@@ -1,14 +1,16 @@
 # Activation patterns are clustered into K binary centroids per projection.
 
-GIVEN_CODEBOOKS = [name for name, params in STUDY.codebooks.items() if "centroids" in params]
-FITTED_CODEBOOKS = [name for name in STUDY.codebooks if name not in GIVEN_CODEBOOKS]
+CODEBOOKS = STUDY.needs.get("codebooks", {})
+ROUTERS = STUDY.needs.get("routers", {})
+GIVEN_CODEBOOKS = [name for name, spec in CODEBOOKS.items() if "given" in spec]
+FITTED_CODEBOOKS = [name for name in CODEBOOKS if name not in GIVEN_CODEBOOKS]
 
 
 rule fit_codebook:
     input:
-        patterns=lambda w: patterns_folder(w.model, patterns_slug(STUDY.codebooks[w.codebook])),
+        patterns=lambda w: FILES.path("patterns", w.model, CODEBOOKS[w.codebook]["patterns"]),
     output:
-        f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
+        FILES.output("codebooks"),
     log:
         f"{RESULTS}/logs/fit_codebook/{{model}}/{{codebook}}.log",
     benchmark:
@@ -24,19 +26,14 @@ rule fit_codebook:
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
-        spec=lambda w: (
-            {
-                key: STUDY.codebooks[w.codebook][key]
-                for key in ("clusters", "centroid_sparsity", "allocation", "algorithm", "scope", "groups")
-            }
-            | {key: CONFIG["codebooks"][key] for key in ("patterns", "steps")}
-            | {"seed": CONFIG["seed"], "options": codebook_options(STUDY.codebooks[w.codebook])}
-        ),
+        spec=lambda w: CODEBOOKS[w.codebook]["fit"]
+        | {"patterns": CONFIG["codebooks"]["patterns"], "steps": CONFIG["codebooks"]["steps"]}
+        | {"seed": CONFIG["seed"]},
         device=CONFIG["device"],
         code=lambda w: digest(
             "fit_codebook.py",
             "actsparse.codebooks.kernels",
-            ALGORITHMS[STUDY.codebooks[w.codebook]["algorithm"]].split(":")[0],
+            CODEBOOKS[w.codebook]["module"],
         ),
     message:
         "Fitting codebook {wildcards.codebook} of {wildcards.model}"
@@ -47,12 +44,12 @@ rule fit_codebook:
 # Routers predict the centroids of an experiment's projections from hidden states.
 rule train_routers:
     input:
-        model="resources/models/{model}.json",
-        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
-        thresholds=lambda w: thresholds_file(w.model, STUDY.routers[w.router]["threshold"]),
-        codebook=lambda w: f"{RESULTS}/codebooks/{w.model}/{STUDY.routers[w.router]['codebook']}.safetensors",
+        model=FILES.output("model"),
+        windows=FILES.output("windows", use="calibration"),
+        thresholds=lambda w: FILES.path("thresholds", w.model, ROUTERS[w.router]["thresholds"]),
+        codebook=lambda w: FILES.path("codebooks", w.model, ROUTERS[w.router]["codebook"]),
     output:
-        f"{RESULTS}/routers/{{model}}/{{router}}.safetensors",
+        FILES.output("routers"),
     log:
         f"{RESULTS}/logs/train_routers/{{model}}/{{router}}.log",
     benchmark:
@@ -66,14 +63,8 @@ rule train_routers:
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
-        training=lambda w: {
-            "projections": STUDY.routers[w.router]["projections"],
-            "patterns_of": STUDY.routers[w.router]["patterns_of"],
-            "rank": STUDY.routers[w.router].get("router_rank"),
-            "loss": STUDY.routers[w.router]["router_loss"],
-            "epochs": CONFIG["codebooks"]["router_epochs"],
-            "seed": CONFIG["seed"],
-        },
+        training=lambda w: ROUTERS[w.router]["training"]
+        | {"epochs": CONFIG["codebooks"]["router_epochs"], "seed": CONFIG["seed"]},
         loading=loading,
         code=digest("train_routers.py", "actsparse.codebooks.kernels"),
     message:
@@ -84,9 +75,9 @@ rule train_routers:
 
 rule import_centroids:
     input:
-        lambda w: list(STUDY.codebooks[w.codebook]["centroids"].values()),
+        lambda w: list(CODEBOOKS[w.codebook]["given"].values()),
     output:
-        f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
+        FILES.output("codebooks"),
     log:
         f"{RESULTS}/logs/import_centroids/{{model}}/{{codebook}}.log",
     benchmark:
@@ -100,8 +91,8 @@ rule import_centroids:
         mem_mb=each_attempt(4000),
         runtime=each_attempt(20),
     params:
-        sources=lambda w: STUDY.codebooks[w.codebook]["centroids"],
-        clusters=lambda w: STUDY.codebooks[w.codebook]["clusters"],
+        sources=lambda w: CODEBOOKS[w.codebook]["given"],
+        clusters=lambda w: CODEBOOKS[w.codebook]["clusters"],
         code=digest("import_centroids.py"),
     message:
         "Importing given centroids {wildcards.codebook}"
@@ -112,9 +103,9 @@ rule import_centroids:
 # Asked for by name: snakemake results/<study>/exports/<model>/<codebook>
 rule export_centroids:
     input:
-        f"{RESULTS}/codebooks/{{model}}/{{codebook}}.safetensors",
+        FILES.output("codebooks"),
     output:
-        directory(f"{RESULTS}/exports/{{model}}/{{codebook}}"),
+        directory(FILES.output("centroids")),
     log:
         f"{RESULTS}/logs/export_centroids/{{model}}/{{codebook}}.log",
     benchmark:

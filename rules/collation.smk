@@ -1,34 +1,36 @@
 # Tables from the result JSONs; no model is loaded. What a study's tables are is in rules/tables.yaml and, for
 # its own, in its config. A compute node needs neither a GPU nor the libraries that load models.
 
-from actsparse.report.tables.declared import declared_tables
 from actsparse.report.tables.protocol import protocol
+from actsparse.study.tables import declared_tables
 
 METHODS = {experiment.method for experiment in STUDY.experiments.values()}
-TASKS = CONFIG.get("zero_shot", {}).get("tasks", [])
-EVALUATIONS = expand(
-    f"{RESULTS}/evaluations/{{model}}/{{experiment}}/{{benchmark}}.json",
-    model=CONFIG["models"],
-    experiment=STUDY.experiments,
-    benchmark=STUDY.benchmarks,
-)
+EVALUATIONS = [
+    FILES.path("evaluation", model, f"{experiment}/{benchmark}")
+    for model in CONFIG["models"]
+    for experiment in STUDY.experiments
+    for benchmark in STUDY.benchmarks
+]
 # Those that the study measures; given ones (models.<name>.thresholds) lie elsewhere.
 THRESHOLDS = [
-    f"{RESULTS}/thresholds/{model}/{name}.json"
+    FILES.path("thresholds", model, name)
     for model in CONFIG["models"]
-    for name in sorted({e.thresholds for e in STUDY.experiments.values()} - {None})
-    if name not in CONFIG["models"][model]["thresholds"]
+    for name in sorted(STUDY.needs.get("thresholds", {}))
+    if not FILES.is_given("thresholds", model, name)
 ]
-FOUND = {"evaluations": EVALUATIONS, "codebooks": STUDY.codebooks, "thresholds": THRESHOLDS}
-SOURCES = {source for source, found in FOUND.items() if found}
+EXTRA_ROWS = {e.kind.extra_rows.source for e in STUDY.experiments.values() if e.kind.extra_rows}
+SOURCES = ({"evaluations"} | EXTRA_ROWS if EVALUATIONS else set()) | ({"thresholds"} if THRESHOLDS else set())
 DECLARED_TABLES = declared_tables(
-    os.path.join(workflow.basedir, "rules/tables.yaml"), CONFIG["tables"], SOURCES, METHODS, CONFIG["models"]
+    BASE / "rules/tables.yaml", CONFIG["tables"], SOURCES, METHODS, CONFIG["models"]
 )
-TABLES = expand(
-    f"{RESULTS}/tables/{{table}}.{{suffix}}",
-    table=DECLARED_TABLES,
-    suffix=["csv", "md", "tex", "html"],
-)
+
+
+def table_files(tables, *suffixes):
+    """The files of tables."""
+    return [FILES.path("table", name=f"{table}.{suffix}") for table in tables for suffix in suffixes]
+
+
+TABLES = table_files(DECLARED_TABLES, "csv", "md", "tex", "html")
 
 
 rule collate_tables:
@@ -36,10 +38,10 @@ rule collate_tables:
         results=EVALUATIONS,
         thresholds=THRESHOLDS,
     output:
-        expand(f"{RESULTS}/tables/{{table}}.{{suffix}}", table=DECLARED_TABLES, suffix=["csv", "md", "tex"]),
+        table_files(DECLARED_TABLES, "csv", "md", "tex"),
         [
             report(
-                f"{RESULTS}/tables/{table}.html",
+                FILES.path("table", name=f"{table}.html"),
                 caption="captions/table.rst",
                 category="Tables",
                 labels={"table": table},
@@ -58,7 +60,7 @@ rule collate_tables:
         runtime=10,
     params:
         tables=DECLARED_TABLES,
-        tasks=TASKS,
+        config=CONFIG,
         measured=protocol(CONFIG),
         code=digest("collate_tables.py"),
     message:

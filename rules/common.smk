@@ -6,13 +6,16 @@ import sys
 from functools import cache
 from pathlib import Path
 
-sys.path.insert(0, os.path.join(workflow.basedir, "workflow_scripts"))
+# The folder of this workflow, also where another one imports it as a module.
+BASE = Path(str(workflow.current_basedir)).parent
+sys.path.insert(0, str(BASE / "workflow_scripts"))
 
-from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES
+from actsparse.artifacts import Need, Places
 from actsparse.jobs.provenance import source_digest
+from actsparse.kinds.keys import FEED_FORWARD
+from actsparse.methods.scorers import SCORERS
 from actsparse.resources.sources import LocalPath, PackageFile, parse_source
-from actsparse.study import ConfigError, load_study
-from actsparse.study.grid import codebook_options, patterns_slug
+from actsparse.study.loading import ConfigError, load_study
 from actsparse.study.checks import model_shape
 from actsparse.study.memory import evaluation_memory_mb, hidden_states_mb
 
@@ -25,13 +28,13 @@ atexit.register(gc.freeze)
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 try:
-    STUDY = load_study(config, os.path.join(workflow.basedir, "rules/schemas/config.schema.yaml"))
+    STUDY = load_study(config, BASE / "rules/schemas/config.schema.yaml")
 except ConfigError as error:
     raise WorkflowError(f"config: {error}")
 
 CONFIG = STUDY.config
-RESULTS = f"results/{STUDY.name}"
-FFN = ["gate_proj", "up_proj", "down_proj"]
+FILES = Places(CONFIG)
+RESULTS = FILES.results
 ALL_PROJECTIONS = ["[qkvo]_proj|qkv_proj|gate_proj|up_proj|gate_up_proj|down_proj"]
 HUB_LOCK = "hub.lock.json"
 
@@ -47,12 +50,28 @@ if "gpu" in workflow.global_resources:
 COMPUTE_THREADS = max(1, (workflow.resource_settings.cores or 1) // max(4, GPU_PLACES))
 
 
-# The most tokens in a forward pass: a window, or a batch of prompts, few of which are longer than 512 tokens.
+# The most tokens in a forward pass.
 TOKENS_AT_ONCE = max(
     CONFIG.get("calibration", {}).get("sequence_length", 0),
-    CONFIG.get("perplexity", {}).get("sequence_length", 0),
-    512 * CONFIG.get("zero_shot", {}).get("batch_size", 0),
+    *(benchmark.tokens_at_once(CONFIG) for benchmark in STUDY.benchmarks.values()),
+    0,
 )
+
+
+# What magnitudes are counted of, by the suffix in the names of files: outputs of the FFN (arXiv 2507.14179),
+# inputs of all projections (TEAL), or scores of another scorer, such as the gate's behind its activation (CATS).
+COUNTED = {
+    f"{'-inputs' * (side == 'input')}{f'-{word}' * (word != 'magnitude')}": {
+        "side": side,
+        "projections": list(
+            SCORERS[word].says.get("counted", FEED_FORWARD if side == "output" else ALL_PROJECTIONS)
+        ),
+        "scorer": word,
+    }
+    for word in SCORERS.that_say("thresholds")
+    for side in SCORERS[word].says["ranks"]
+    if side != "weight"
+}
 
 
 wildcard_constraints:
@@ -62,14 +81,15 @@ wildcard_constraints:
     split=r"[^/]+",
     provider=r"[^/]+",
     task=r"[^/]+",
-    use="calibration|perplexity",
+    use="|".join(["calibration", *STUDY.benchmarks]),
     sparsity=r"[0-9.]+(e-[0-9]+)?",
-    counted="(-inputs|-cats)?",
+    counted="|".join(map(re.escape, COUNTED)),
     searched="(-greedy)?",
     # Not their names one by one: with a thousand, Snakemake spends most of its time on these patterns.
     codebook=r"[^/]+",
     router=r"[^/]+",
     experiment=r"[^/]+",
+    benchmark="|".join(STUDY.benchmarks) or "none",
 
 
 def source_files(entry, split=None):
@@ -87,7 +107,7 @@ def source_files(entry, split=None):
 @cache
 def digest(script, *modules):
     """Changes when the code changes that a script's result depends on."""
-    return source_digest(os.path.join(workflow.basedir, "workflow_scripts", script), modules)
+    return source_digest(BASE / "workflow_scripts" / script, modules)
 
 
 def loading(wildcards):
@@ -120,57 +140,20 @@ def router_memory(wildcards, attempt):
     return attempt * (one_attempts_memory(wildcards.model) + hidden_states_mb(shape, model["dtype"], tokens))
 
 
-def task_folder(task):
-    """Where the items of a task lie: the same task may come from several places, each study naming its own."""
-    return f"resources/tasks/{CONFIG['tasks'].get(task, {}).get('format', 'hub')}/{task}"
+def files_of(needed, model):
+    """The paths of what is needed of a model, {name: an artifact, several, or a file of the user's own}."""
 
+    def path(need):
+        if isinstance(need, list):
+            return [path(one) for one in need]
+        return FILES.path(need.artifact, model, need.name) if isinstance(need, Need) else need
 
-def zero_shot_params(wildcards):
-    """How lm_eval is run on a model."""
-    options = {key: value for key, value in CONFIG["zero_shot"].items() if key != "tasks"}
-    own = CONFIG["models"][wildcards.model].get("apply_chat_template")
-    return options | ({} if own is None else {"apply_chat_template": own}) | {"seed": CONFIG["seed"]}
-
-
-def thresholds_file(model, sparsity):
-    """The thresholds of a model: given ones, or those that this study measures."""
-    given = CONFIG["models"][model]["thresholds"]
-    return given.get(str(sparsity), f"{RESULTS}/thresholds/{model}/{sparsity}.json")
-
-
-def patterns_folder(model, patterns):
-    """The activation patterns of a model by their name: given ones, or those that this study extracts."""
-    given = CONFIG["models"][model]["patterns"]
-    return given.get(patterns, f"{RESULTS}/patterns/{model}/{patterns}")
-
-
-def stored_magnitudes(patterns):
-    """The type of stored magnitudes, None where no codebook needs any."""
-    needed = any(
-        patterns_slug(params) == patterns and params["algorithm"] in NEED_MAGNITUDES
-        for params in STUDY.codebooks.values()
-    )
-    return CONFIG["codebooks"]["magnitudes"] if needed else None
+    return {name: path(need) for name, need in needed.items()}
 
 
 def scheme_files(wildcards):
     """The files that an experiment's scheme is built from, by name."""
-    experiment = STUDY.experiments[wildcards.experiment]
-    model = wildcards.model
-    needed = {}
-    if experiment.thresholds is not None:
-        needed["thresholds"] = thresholds_file(model, experiment.thresholds)
-    if experiment.sparsities is not None:
-        needed["sparsities"] = experiment.sparsities
-    if experiment.codebook is not None:
-        needed["codebook"] = f"{RESULTS}/codebooks/{model}/{experiment.codebook}.safetensors"
-    if experiment.router is not None:
-        needed["routers"] = f"{RESULTS}/routers/{model}/{experiment.router}.safetensors"
-    if experiment.needs_statistics:
-        needed["statistics"] = f"{RESULTS}/statistics/{model}.safetensors"
-    if experiment.preparation is not None:
-        needed["parameters"] = f"{RESULTS}/{experiment.preparation}/{model}/{experiment.slug}.safetensors"
-    return needed
+    return files_of(STUDY.experiments[wildcards.experiment].needs, wildcards.model)
 
 
 def files_to_train(wildcards):
@@ -178,17 +161,30 @@ def files_to_train(wildcards):
     return {name: path for name, path in scheme_files(wildcards).items() if name != "parameters"}
 
 
-def experiment_params(wildcards):
-    """What the evaluation has to know of its experiment."""
-    experiment = STUDY.experiments[wildcards.experiment]
-    seeded = {"seed": CONFIG["seed"]} if experiment.params.get("scorer") == "random" else {}
-    return {
-        "model_name": wildcards.model,
-        "experiment": experiment.slug,
-        "method": experiment.method,
-        "params": experiment.params | seeded,
-        **loading(wildcards),
-    }
+def benchmark_files(wildcards):
+    """The files that a benchmark reads, by name."""
+    return files_of(STUDY.benchmarks[wildcards.benchmark].reads(CONFIG), wildcards.model)
+
+
+def scheme_params(wildcards):
+    """What a job has to know of its experiment to build the scheme."""
+    kind = STUDY.experiments[wildcards.experiment].kind
+    seeded = {"seed": CONFIG["seed"]} if kind.scorer.says.get("seeded") else {}
+    return {"kind": f"{type(kind).__module__}:{type(kind).__name__}", "params": kind.params | seeded}
+
+
+def benchmark_params(word, model):
+    """What a job has to know of a benchmark."""
+    benchmark = STUDY.benchmarks[word]
+    named = f"{type(benchmark).__module__}:{type(benchmark).__name__}"
+    return {"benchmark": named, "options": benchmark.options(CONFIG, model)}
+
+
+def stored_magnitudes(patterns):
+    """The type of stored magnitudes, None where no codebook needs any."""
+    specs = STUDY.needs.get("codebooks", {}).values()
+    needed = any(spec["weighs"] for spec in specs if spec.get("patterns") == patterns)
+    return CONFIG["codebooks"]["magnitudes"] if needed else None
 
 
 def lock_folder():

@@ -1,61 +1,38 @@
 # Every experiment of the grid, on every model, by every benchmark: one result JSON each.
 
 
-rule evaluate_perplexity:
+rule evaluate:
     input:
         unpack(scheme_files),
-        model="resources/models/{model}.json",
-        windows=f"{RESULTS}/windows/{{model}}/perplexity.safetensors",
+        unpack(benchmark_files),
+        model=FILES.output("model"),
     output:
-        f"{RESULTS}/evaluations/{{model}}/{{experiment}}/perplexity.json",
+        FILES.output("evaluation"),
     log:
-        f"{RESULTS}/logs/evaluate_perplexity/{{model}}/{{experiment}}.log",
+        f"{RESULTS}/logs/evaluate_{{benchmark}}/{{model}}/{{experiment}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate_perplexity/{{model}}/{{experiment}}.tsv"
+        f"{RESULTS}/benchmarks/evaluate_{{benchmark}}/{{model}}/{{experiment}}.tsv"
     conda:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
         mem_mb=model_memory,
-        runtime=each_attempt(240),
+        runtime=lambda w, attempt: STUDY.benchmarks[w.benchmark].minutes * attempt,
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
-        experiment=experiment_params,
+        scheme=scheme_params,
+        measure=lambda w: benchmark_params(w.benchmark, w.model),
+        first_windows=lambda w: STUDY.experiments[w.experiment].kind.first_windows,
+        loading=loading,
         scheme_files=lambda w: list(scheme_files(w)),
-        windows=lambda w: STUDY.experiments[w.experiment].perplexity_windows,
-        code=lambda w: digest("evaluate_perplexity.py", *STUDY.experiments[w.experiment].modules),
+        files=lambda w: list(benchmark_files(w)),
+        code=lambda w: digest(
+            "evaluate.py",
+            *STUDY.benchmarks[w.benchmark].modules,
+            *STUDY.experiments[w.experiment].kind.modules,
+        ),
     message:
-        "Perplexity of {wildcards.model} under {wildcards.experiment} ({resources.mem_mb} MB)"
+        "{wildcards.benchmark} of {wildcards.model} under {wildcards.experiment} ({resources.mem_mb} MB)"
     script:
-        "../workflow_scripts/evaluate_perplexity.py"
-
-
-rule evaluate_zero_shot:
-    input:
-        unpack(scheme_files),
-        model="resources/models/{model}.json",
-        tasks=[task_folder(task) for task in CONFIG.get("zero_shot", {}).get("tasks", [])],
-    output:
-        f"{RESULTS}/evaluations/{{model}}/{{experiment}}/zero_shot.json",
-    log:
-        f"{RESULTS}/logs/evaluate_zero_shot/{{model}}/{{experiment}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/evaluate_zero_shot/{{model}}/{{experiment}}.tsv"
-    conda:
-        "../envs/lm.yaml"
-    threads: COMPUTE_THREADS
-    resources:
-        mem_mb=model_memory,
-        runtime=each_attempt(480),
-        gpu=GPUS,
-        jobs_per_gpu=CONFIG["jobs_per_gpu"],
-    params:
-        experiment=experiment_params,
-        scheme_files=lambda w: list(scheme_files(w)),
-        zero_shot=zero_shot_params,
-        code=lambda w: digest("evaluate_zero_shot.py", *STUDY.experiments[w.experiment].modules),
-    message:
-        "Zero-shot tasks of {wildcards.model} under {wildcards.experiment} ({resources.mem_mb} MB)"
-    script:
-        "../workflow_scripts/evaluate_zero_shot.py"
+        "../workflow_scripts/evaluate.py"

@@ -1,15 +1,17 @@
 # A second pass stores which neurons reach the thresholds, one bit each: in the calibration text or, as published,
 # in the text that perplexity is measured on; of the dense model, or of the model with its thresholds at work.
-PATTERN_TEXTS = {"": "calibration", "-published": "perplexity"}
+from actsparse.kinds.codebook import PUBLISHED_TEXT
+
+PATTERN_TEXTS = {"": "calibration", "-published": PUBLISHED_TEXT}
 
 
 rule extract_patterns:
     input:
-        model="resources/models/{model}.json",
-        windows=lambda w: f"{RESULTS}/windows/{w.model}/{PATTERN_TEXTS[w.text]}.safetensors",
-        thresholds=lambda w: thresholds_file(w.model, w.sparsity),
+        model=FILES.output("model"),
+        windows=lambda w: FILES.path("windows", w.model, PATTERN_TEXTS[w.text]),
+        thresholds=lambda w: FILES.path("thresholds", w.model, w.sparsity),
     output:
-        directory(f"{RESULTS}/patterns/{{model}}/{{sparsity}}{{of}}{{importance}}{{text}}"),
+        directory(FILES.output("patterns")),
     log:
         f"{RESULTS}/logs/extract_patterns/{{model}}/{{sparsity}}{{of}}{{importance}}{{text}}.log",
     benchmark:
@@ -27,7 +29,7 @@ rule extract_patterns:
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
-        projections=FFN,
+        projections=FEED_FORWARD,
         thresholded=lambda w: bool(w.of),
         patterns=CONFIG["codebooks"]["patterns"],
         importance=lambda w: w.importance.strip("-") or "magnitude",

@@ -4,9 +4,9 @@ from actsparse.report.figures import figures_of
 
 # The results change when this table does, which is made of them: every rule that names thousands of files as its
 # inputs costs a second of each plan.
-RESULTS_TABLE = TABLES[0]
+RESULTS_TABLE = TABLES[:1]
 PUBLISHED = [
-    os.path.join(workflow.basedir, "published", name)
+    BASE / "published" / name
     for name in (
         "nm_activation_pruning_tables.csv",
         "threshold_perplexity.csv",
@@ -14,29 +14,35 @@ PUBLISHED = [
         "known_differences.yaml",
     )
 ]
-COMPARISONS = expand(
-    f"{RESULTS}/tables/{{table}}.{{suffix}}",
-    table=["fidelity", "shapes"],
-    suffix=["csv", "md", "tex", "html"],
-)
-PROVENANCE = [f"{RESULTS}/provenance.json", f"{RESULTS}/provenance.html", f"{RESULTS}/config.yaml"]
+COMPARED = ["fidelity", "shapes"] if EVALUATIONS else []
+COMPARISONS = table_files(COMPARED, "csv", "md", "tex", "html")
+PROVENANCE = [
+    FILES.path("provenance", name="json"),
+    FILES.path("provenance", name="html"),
+    FILES.path("config", name="yaml"),
+]
+# Of the patterns that codebooks are fitted to, those of the dense model on the calibration text.
 ACTIVE_NEURONS = [
-    f"{RESULTS}/active_neurons/{model}/{sparsity}.json"
+    FILES.path("active_neurons", model, patterns)
     for model in CONFIG["models"]
-    for sparsity in sorted(
+    for patterns in sorted(
         {
-            codebook["threshold"]
-            for codebook in STUDY.codebooks.values()
-            if patterns_slug(codebook) == str(codebook["threshold"]) and "centroids" not in codebook
+            spec["patterns"]
+            for spec in CODEBOOKS.values()
+            if "patterns" in spec and "-" not in spec["patterns"]
         }
     )
 ]
-MEASURED = SOURCES | set(STUDY.benchmarks) | ({"active_neurons"} if ACTIVE_NEURONS else set())
-FIGURES = expand(
-    f"{RESULTS}/figures/{{figure}}.{{suffix}}",
-    figure=figures_of(MEASURED),
-    suffix=["svg", "pdf"],
-)
+MEASURED = SOURCES | ({"active_neurons"} if ACTIVE_NEURONS else set())
+DRAWN = figures_of(CONFIG, MEASURED)
+
+
+def figure_files(suffix):
+    """The files of all figures."""
+    return [FILES.path("figure", name=f"{figure}.{suffix}") for figure in DRAWN]
+
+
+FIGURES = figure_files("svg") + figure_files("pdf")
 
 
 localrules:
@@ -52,9 +58,9 @@ report: "captions/study.rst"
 
 rule summarise_patterns:
     input:
-        patterns=lambda w: patterns_folder(w.model, w.sparsity),
+        patterns=lambda w: FILES.path("patterns", w.model, w.sparsity),
     output:
-        f"{RESULTS}/active_neurons/{{model}}/{{sparsity}}.json",
+        FILES.output("active_neurons"),
     log:
         f"{RESULTS}/logs/summarise_patterns/{{model}}/{{sparsity}}.log",
     benchmark:
@@ -83,14 +89,14 @@ rule draw_figures:
     output:
         [
             report(
-                f"{RESULTS}/figures/{figure}.svg",
-                caption=f"captions/{figure}.rst",
+                FILES.path("figure", name=f"{figure}.svg"),
+                caption=f"captions/{module}.rst",
                 category="Figures",
                 labels={"figure": figure.replace("_", " ")},
             )
-            for figure in figures_of(MEASURED)
+            for figure, (module, _) in DRAWN.items()
         ],
-        expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=figures_of(MEASURED)),
+        figure_files("pdf"),
     log:
         f"{RESULTS}/logs/draw_figures/figures.log",
     benchmark:
@@ -105,9 +111,12 @@ rule draw_figures:
         results=EVALUATIONS,
         study=STUDY.name,
         measured=protocol(CONFIG),
-        figures=figures_of(MEASURED),
+        config=CONFIG,
+        figures=DRAWN,
         benchmarks=f"{RESULTS}/benchmarks",
-        code=digest("draw_figures.py", *(f"actsparse.report.figures.{name}" for name in figures_of(MEASURED))),
+        code=digest(
+            "draw_figures.py", *(f"actsparse.report.figures.{module}" for module, _ in DRAWN.values())
+        ),
     message:
         "Drawing the figures"
     script:
@@ -119,14 +128,10 @@ rule compare_published:
         table=RESULTS_TABLE,
         published=PUBLISHED,
     output:
-        expand(
-            f"{RESULTS}/tables/{{table}}.{{suffix}}",
-            table=["fidelity", "shapes"],
-            suffix=["csv", "md", "tex"],
-        ),
+        table_files(["fidelity", "shapes"], "csv", "md", "tex"),
         [
             report(
-                f"{RESULTS}/tables/{table}.html",
+                FILES.path("table", name=f"{table}.html"),
                 caption="captions/published.rst",
                 category="Published",
                 labels={"table": table},
@@ -157,16 +162,16 @@ rule describe_results:
     input:
         table=RESULTS_TABLE,
     output:
-        json=f"{RESULTS}/provenance.json",
+        json=FILES.path("provenance", name="json"),
         html=report(
-            f"{RESULTS}/provenance.html",
+            FILES.path("provenance", name="html"),
             caption="captions/provenance.rst",
             category="Provenance",
             labels={"file": "result files"},
         ),
-        config=f"{RESULTS}/config.yaml",
+        config=FILES.path("config", name="yaml"),
         shown_config=report(
-            f"{RESULTS}/config.html",
+            FILES.path("config", name="html"),
             caption="captions/config.rst",
             category="Provenance",
             labels={"file": "config"},

@@ -43,7 +43,7 @@ rule fetch_model:
     input:
         unpack(lambda w: source_files(CONFIG["models"][w.model])),
     output:
-        manifest="resources/models/{model}.json",
+        manifest=FILES.output("model"),
     log:
         "resources/logs/fetch_model/{model}.log",
     benchmark:
@@ -72,7 +72,7 @@ rule fetch_corpus:
     input:
         unpack(lambda w: source_files(CONFIG["corpora"][w.corpus], w.split)),
     output:
-        "resources/corpora/{corpus}/{split}.parquet",
+        FILES.output("corpus"),
     log:
         "resources/logs/fetch_corpus/{corpus}/{split}.log",
     benchmark:
@@ -103,7 +103,7 @@ rule fetch_task:
     input:
         unpack(lambda w: source_files(CONFIG["tasks"].get(w.task, {}))),
     output:
-        directory("resources/tasks/{provider}/{task}"),
+        directory(FILES.output("task")),
     log:
         "resources/logs/fetch_task/{provider}/{task}.log",
     benchmark:
@@ -130,10 +130,10 @@ rule fetch_task:
 
 rule make_windows:
     input:
-        model="resources/models/{model}.json",
-        corpus=lambda w: "resources/corpora/{corpus}/{split}.parquet".format(**CONFIG[w.use]),
+        model=FILES.output("model"),
+        corpus=lambda w: FILES.path("corpus", name="{corpus}/{split}".format(**CONFIG[w.use])),
     output:
-        f"{RESULTS}/windows/{{model}}/{{use}}.safetensors",
+        FILES.output("windows"),
     log:
         f"{RESULTS}/logs/make_windows/{{model}}/{{use}}.log",
     benchmark:

@@ -1,33 +1,25 @@
 # One pass over the calibration text counts activation magnitudes; thresholds of any sparsity follow. TEAL's
 # search, where an experiment wants it, gives each projection of a layer a sparsity of its own.
 
+from actsparse.kinds.threshold import GREEDY_LIMIT
+
 
 localrules:
     compute_thresholds,
 
 
-# What magnitudes are counted of, by the suffix in the names of files: outputs of the FFN (arXiv 2507.14179),
-# inputs of all projections (TEAL), or the gate behind its activation function (CATS).
-COUNTED = {
-    "": {"side": "output", "projections": FFN, "scorer": "magnitude"},
-    "-inputs": {"side": "input", "projections": ALL_PROJECTIONS, "scorer": "magnitude"},
-    "-cats": {"side": "output", "projections": ["gate_proj"], "scorer": "cats"},
-}
-
-
 # A search passes all sparsities up to the highest that some experiment asks for.
 HIGHEST_GREEDY = max(
-    [e.params["sparsity"] for e in STUDY.experiments.values() if e.params.get("allocation") == "greedy"],
-    default=0,
+    [spec["searched_to"] for spec in STUDY.needs.get("thresholds", {}).values() if spec], default=0
 )
 
 
 rule measure_histograms:
     input:
-        model="resources/models/{model}.json",
-        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
+        model=FILES.output("model"),
+        windows=FILES.output("windows", use="calibration"),
     output:
-        f"{RESULTS}/histograms/{{model}}{{counted}}.safetensors",
+        FILES.output("histograms"),
     log:
         f"{RESULTS}/logs/measure_histograms/{{model}}{{counted}}.log",
     benchmark:
@@ -43,7 +35,7 @@ rule measure_histograms:
     params:
         counted=lambda w: COUNTED[w.counted],
         loading=loading,
-        code=digest("measure_histograms.py", "actsparse.methods.scorers.cats"),
+        code=lambda w: digest("measure_histograms.py", SCORERS[COUNTED[w.counted]["scorer"]].module),
     message:
         "Counting activation magnitudes of {wildcards.model} ({params.counted[side]}s)"
     script:
@@ -52,11 +44,11 @@ rule measure_histograms:
 
 rule search_allocation:
     input:
-        model="resources/models/{model}.json",
-        windows=f"{RESULTS}/windows/{{model}}/calibration.safetensors",
-        histograms=f"{RESULTS}/histograms/{{model}}-inputs.safetensors",
+        model=FILES.output("model"),
+        windows=FILES.output("windows", use="calibration"),
+        histograms=FILES.output("histograms", counted="-inputs"),
     output:
-        f"{RESULTS}/allocations/{{model}}.json",
+        FILES.output("allocation"),
     log:
         f"{RESULTS}/logs/search_allocation/{{model}}.log",
     benchmark:
@@ -70,7 +62,7 @@ rule search_allocation:
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
-        search=CONFIG["allocation"] | {"until": HIGHEST_GREEDY},
+        search=CONFIG["allocation"] | {"until": HIGHEST_GREEDY, "limit": GREEDY_LIMIT},
         loading=loading,
         code=digest("search_allocation.py"),
     message:
@@ -81,10 +73,10 @@ rule search_allocation:
 
 rule compute_thresholds:
     input:
-        unpack(lambda w: {"allocation": f"{RESULTS}/allocations/{w.model}.json"} if w.searched else {}),
-        histograms=f"{RESULTS}/histograms/{{model}}{{counted}}.safetensors",
+        unpack(lambda w: {"allocation": FILES.path("allocation", w.model)} if w.searched else {}),
+        histograms=FILES.output("histograms"),
     output:
-        f"{RESULTS}/thresholds/{{model}}/{{sparsity}}{{counted}}{{searched}}.json",
+        FILES.output("thresholds"),
     log:
         f"{RESULTS}/logs/compute_thresholds/{{model}}/{{sparsity}}{{counted}}{{searched}}.log",
     benchmark:
@@ -96,7 +88,9 @@ rule compute_thresholds:
         mem_mb=1000,
         runtime=10,
     params:
-        code=lambda w: digest("compute_thresholds.py", *(["actsparse.calibration.greedy_search"] if w.searched else [])),
+        code=lambda w: digest(
+            "compute_thresholds.py", *(["actsparse.calibration.greedy_search"] if w.searched else [])
+        ),
     message:
         "Thresholds of {wildcards.model} at sparsity {wildcards.sparsity}"
     script:

@@ -13,6 +13,15 @@ LAYERS, WIDTH, TOKENS = 6, 64, 1000
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 TASKS = ("boolq", "piqa")
 DENSE = 10.0
+TEXT = {"corpus": "text", "split": "test", "sequence_length": 2048, "sequences": 10}
+# A validated config, as far as reports look at one.
+CONFIG = {
+    "seed": 42,
+    "models": {"smol": {"source": "hf://some/smol"}},
+    "corpora": {"text": {"source": "text.txt"}},
+    "perplexity": TEXT,
+    "zero_shot": {"tasks": list(TASKS), "limit": 100, "num_fewshot": 0, "apply_chat_template": False},
+}
 
 
 def experiments() -> dict[str, tuple[str, dict, float, float]]:

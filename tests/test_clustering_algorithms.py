@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from actsparse.codebooks import ALGORITHMS, NEED_MAGNITUDES, algorithm_named
+from actsparse.codebooks import ALGORITHMS
 from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.as_published import AsPublished
 from actsparse.codebooks.assign import assign
@@ -22,10 +22,10 @@ def test_the_registry_resolves_without_torch():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     printed = subprocess.check_output([sys.executable, "-c", code], text=True, env=environment)
     assert printed.split() == list(ALGORITHMS)
-    assert algorithm_named("coverage") is Coverage
+    assert ALGORITHMS["coverage"].load() is Coverage
 
 
-SIMPLE = [name for name in ALGORITHMS if name not in NEED_MAGNITUDES]
+SIMPLE = [name for name in ALGORITHMS if name not in ALGORITHMS.that_say("weighs")]
 
 
 @pytest.mark.parametrize("name", SIMPLE)
@@ -36,7 +36,7 @@ def test_every_algorithm_finds_separate_clusters(name):
     for k in range(4):
         prototypes[k, 20 * k : 20 * k + 20] = True
     masks = prototypes[torch.arange(400) % 4]
-    fitted = [algorithm_named(name)(steps=5, seed=seed).fit([pack(masks)], 80, 4, 20) for seed in range(6)]
+    fitted = [ALGORITHMS[name].load()(steps=5, seed=seed).fit([pack(masks)], 80, 4, 20) for seed in range(6)]
     best, objective = max(fitted, key=lambda found: found[1][-1])
     assert best.shape == (4, 10) and count_active(best).le(20).all()
     if name not in ("coverage", "mini_batch"):  # random seeds may fall together
@@ -49,7 +49,7 @@ def test_every_algorithm_streams_and_repeats(name):
     if name == "faiss":
         pytest.importorskip("faiss")
     patterns = pack(structured_masks(500, 90, 5))
-    method = algorithm_named(name)(steps=3, seed=7)
+    method = ALGORITHMS[name].load()(steps=3, seed=7)
     ones = 60
     first, objective = method.fit([patterns], 90, 8, ones)
     again, _ = method.fit([patterns], 90, 8, ones)
@@ -75,7 +75,7 @@ def test_coverage_covers_more_of_held_out_patterns_than(baseline):
     fitting, held_out = patterns.split(2000)
 
     def covered(name):
-        centroids, _ = algorithm_named(name)(steps=20, seed=1).fit([fitting], 120, 32, 84)
+        centroids, _ = ALGORITHMS[name].load()(steps=20, seed=1).fit([fitting], 120, 32, 84)
         return [int(assign(some, centroids, 120)[1].sum()) for some in (fitting, held_out)]
 
     for ours, theirs in zip(covered("coverage"), covered(baseline), strict=True):
@@ -104,7 +104,7 @@ def test_spherical_covers_more_of_new_patterns_where_each_centroid_has_few():
     fitting, held_out = pack(activations > activations.median()).split([500, 2000])
 
     def covered(name):
-        centroids, _ = algorithm_named(name)(steps=10, seed=1).fit([fitting], 120, 64, 84)
+        centroids, _ = ALGORITHMS[name].load()(steps=10, seed=1).fit([fitting], 120, 64, 84)
         return int(assign(held_out, centroids, 120)[1].sum())
 
     assert covered("spherical") > max(covered("coverage"), covered("kmeans"), covered("binary_kmeans"))

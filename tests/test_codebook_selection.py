@@ -9,7 +9,7 @@ from actsparse.codebooks.packing import count_active, pack, unpack
 from actsparse.codebooks.quality import measure
 from actsparse.codebooks.seeding import choose_seeds
 from actsparse.codebooks.selection import replace_rare
-from actsparse.study import ConfigError, load_study
+from actsparse.study.loading import ConfigError, load_study
 from made_up_patterns import FIT, structured_masks, write_store, write_weighted_store
 from tiny_study import CONFIG, ROOT
 
@@ -125,9 +125,9 @@ def test_the_published_protocol_is_another_codebook_and_one_window(tmp_path):
     (tmp_path / "ours").mkdir()
     (tmp_path / "theirs").mkdir()
     ours, theirs = study_of(tmp_path / "ours", {}), study_of(tmp_path / "theirs", {"as_published": True})
-    assert [e.perplexity_windows for s in (ours, theirs) for e in s.experiments.values()] == [None, 1]
-    assert list(ours.codebooks) == ["coverage-pooled-t0.5-k4-s0.2"]
-    assert list(theirs.codebooks) == ["coverage-pooled-t0.5-published-k4-s0.2"]
+    assert [e.kind.first_windows for s in (ours, theirs) for e in s.experiments.values()] == [None, 1]
+    assert list(ours.needs["codebooks"]) == ["coverage-pooled-t0.5-k4-s0.2"]
+    assert list(theirs.needs["codebooks"]) == ["coverage-pooled-t0.5-published-k4-s0.2"]
     with pytest.raises(
         ConfigError, match=r"^perplexity: missing \(required by experiments.book.as_published"
     ):

@@ -101,7 +101,7 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     (study / "config.yaml").write_text(yaml.safe_dump(config(again, models={"llama": model})))
     names = ("given", "refitted", "routed-dense", "routed-thresholded")
     results = [f"{FOLDER}/evaluations/llama/{name}/perplexity.json" for name in names]
-    expected = {"import_centroids", "fit_codebook", "evaluate_perplexity"}
+    expected = {"import_centroids", "fit_codebook", "evaluate"}
     assert planned(study, *results[:2]) == expected
     run(study, results[0], *results[2:])
     given = record(study, "given")

@@ -6,10 +6,9 @@ from actsparse.codebooks.contribution import SMALLEST, own_part
 from actsparse.codebooks.extraction import extract_patterns
 from actsparse.codebooks.fit import fit_codebook
 from actsparse.codebooks.packing import unpack
-from actsparse.codebooks.pattern import CodebookPattern
+from actsparse.codebooks.pattern import CodebookPattern, Signed
 from actsparse.codebooks.pattern_store import PatternStore, PatternWriter
 from actsparse.methods.mitigations.none import NoMitigation
-from actsparse.methods.scorers.signed import Signed
 from actsparse.methods.sparsify import Scheme, sparsify
 from actsparse.models.sites import find_sites
 from tiny_models import load_tiny_model, save_tiny_model, token_windows

@@ -242,7 +242,7 @@ def test_a_command_runs(clone, command):
 
 @pytest.mark.parametrize("study", PLANNED)
 def test_a_study_of_configs_is_planned(clone, study):
-    assert "evaluate_perplexity" in run_in(clone, f"{PLANNED[study]} {DRY} rules")
+    assert "evaluate" in run_in(clone, f"{PLANNED[study]} {DRY} rules")
 
 
 def test_the_demo_ends_with_its_tables_and_where_the_report_is_made(clone):

@@ -53,8 +53,8 @@ def module_file(module: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports anywhere, or names as a registry does ("package.module:Class")."""
+def imports(path: Path, builds: bool) -> set[str]:
+    """Every module that a file imports; if it `builds`, in kinds and benchmarks too, or loads by a word."""
     modules = set()
     nodes = [ast.parse(path.read_text())]
     while nodes:
@@ -63,26 +63,40 @@ def imports(path: Path) -> set[str]:
             continue  # may be missing, as the code says
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
+        if isinstance(node, ast.FunctionDef) and path.parent.name in LATE and not builds:
+            continue
         nodes.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
             modules.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             modules.add(node.module)
             modules.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and re.fullmatch(r"actsparse[\w.]+:\w+", str(node.value)):
-            modules.add(node.value.split(":")[0])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Family" and builds:
+            modules.update(modules_in(path.parent))
     return modules
+
+
+def modules_in(room: Path) -> list[str]:
+    files = [file for file in room.glob("*.py") if file.stem != "__init__"]
+    return [".".join(file.relative_to(SCRIPTS).with_suffix("").parts) for file in files]
+
+
+# Kinds and benchmarks import what they build and measure with when they do.
+LATE = ("kinds", "benchmarks")
 
 
 def outside_imports(script: str) -> set[str]:
     """The packages beyond the standard library that a script imports, itself or through the library."""
+    builds = "import load\n" in (SCRIPTS / script).read_text()
     pending, reached, outside = [SCRIPTS / script], set(), set()
+    if builds:
+        pending += [file for room in LATE for file in (SCRIPTS / "actsparse" / room).glob("*.py")]
     while pending:
         path = pending.pop()
         if path in reached:
             continue
         reached.add(path)
-        for module in imports(path):
+        for module in imports(path, builds):
             package = module.split(".")[0]
             if package == "actsparse":
                 parents = [module.rsplit(".", depth)[0] for depth in range(module.count(".") + 1)]
@@ -110,7 +124,7 @@ def test_an_environment_holds_what_its_scripts_import(environment, script):
 
 
 def test_imports_are_found_at_any_depth():
-    assert {"torch", "transformers", "safetensors", "lm_eval"} <= outside_imports("evaluate_zero_shot.py")
+    assert {"torch", "transformers", "safetensors", "lm_eval"} <= outside_imports("evaluate.py")
     assert "torch" not in outside_imports("collate_tables.py")
 
 

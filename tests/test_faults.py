@@ -210,7 +210,7 @@ def test_a_changed_input_remakes_what_was_made_of_it(small_study, source, first)
     before, content = path.stat(), path.read_text()
     path.write_text(content + "\n")
     try:
-        assert planned(small_study) >= {first, "make_windows", "evaluate_perplexity", "collate_tables"}
+        assert planned(small_study) >= {first, "make_windows", "evaluate", "collate_tables"}
     finally:
         path.write_text(content)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -240,7 +240,7 @@ def test_a_killed_job_is_named_and_the_next_run_ends(tmp_path, small_study):
             os.kill(identifier, signal.SIGKILL)
         time.sleep(0.02)
     printed, _ = process.communicate(timeout=120)
-    assert process.returncode == 1 and "Error in rule evaluate_perplexity" in printed
+    assert process.returncode == 1 and "Error in rule evaluate" in printed
     assert not result.exists()
     run(study, table)
     assert perplexities(study) == perplexities(small_study)
@@ -254,7 +254,7 @@ def evaluating(study: Path) -> list[int]:
             words, inside = (process / "cmdline").read_bytes(), (process / "cwd").resolve() == study
         except OSError:  # it has ended
             continue
-        if inside and b"evaluate_perplexity.py" in words and b"snakemake" not in words.split(b"\0")[1:3]:
+        if inside and b"evaluate.py" in words and b"snakemake" not in words.split(b"\0")[1:3]:
             found.append(int(process.name))
     return found
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from actsparse.kinds import KINDS
 from actsparse.report.fidelity import (
     COUNT,
     COUNT_AS_PUBLISHED,
     compare,
     known_difference,
-    row_word,
     why_not_comparable,
 )
 from actsparse.report.published import PROJECTIONS, read_published
@@ -23,6 +23,7 @@ KNOWN = yaml.safe_load((FOLDER / "known_differences.yaml").read_text())
 LLAMA = "NousResearch/Llama-2-7b-chat-hf"
 QWEN = "Qwen/Qwen2.5-7B-Instruct"
 CONFIG = {
+    "seed": 42,
     "models": {"llama-2": {"source": f"hf://{LLAMA}@abc"}},
     "corpora": {"wikitext": {"source": "hf://Salesforce/wikitext", "name": "wikitext-2-raw-v1"}},
     "perplexity": {"corpus": "wikitext", "split": "test", "sequence_length": 2048, "sequences": None},
@@ -31,8 +32,12 @@ CONFIG = {
 NM = {"pattern": "2:4", "scorer": "magnitude", "mitigation": "none", "projections": list(PROJECTIONS)}
 
 
+def kind(word, params):
+    return KINDS[word].of(params)
+
+
 def study(*rows, model="llama-2"):
-    """Rows and parameters of experiments given as (pruning, perplexity, params)."""
+    """Rows and kinds of experiments given as (pruning, perplexity, params)."""
     frame = pd.DataFrame(
         {
             "model": model,
@@ -47,8 +52,13 @@ def study(*rows, model="llama-2"):
         }
         for i, (pruning, perplexity, _) in enumerate(rows)
     )
-    params = {(model, f"e{i}"): given for i, (*_, given) in enumerate(rows)}
-    return frame, params
+    kinds = {
+        (model, f"e{i}"): kind("dense", {})
+        if pruning == "none"
+        else kind("prune_activations", given | {"pattern": pruning})
+        for i, (pruning, _, given) in enumerate(rows)
+    }
+    return frame, kinds
 
 
 def verdicts(rows, config=CONFIG):
@@ -126,8 +136,9 @@ def test_another_method_is_not_the_published_one(change):
 def test_known_differences():
     pruned = next(c for c in CELLS if c.model == QWEN and c.row == "2:4" and c.metric == "perplexity")
     assert "bias" in known_difference(pruned, KNOWN)
-    assert "bias" in why_not_comparable(pruned, CONFIG, "llama-2", NM, KNOWN)
-    assert why_not_comparable(pruned, CONFIG, "llama-2", NM | {"as_published": True}, KNOWN) == ""
+    assert "bias" in why_not_comparable(pruned, CONFIG, "llama-2", kind("prune_activations", NM), KNOWN)
+    as_published = kind("prune_activations", NM | {"as_published": True})
+    assert why_not_comparable(pruned, CONFIG, "llama-2", as_published, KNOWN) == ""
     dense = next(c for c in CELLS if c.model == QWEN and c.row == "none")
     attention_kept = next(c for c in CELLS if c.model == QWEN and "q_proj" in c.left_out)
     assert known_difference(dense, KNOWN) == known_difference(attention_kept, KNOWN) == ""
@@ -185,6 +196,5 @@ def test_a_reversed_order_shows():
 
 
 def test_row_words():
-    threshold = pd.Series({"method": "threshold", "sparsity": 0.5, "pruning": "threshold"})
-    assert row_word(threshold) == "threshold 0.5"
-    assert row_word(pd.Series({"method": "prune_weights", "pruning": "2:4 wt"})) == "2:4 wt"
+    assert kind("threshold", {"sparsity": 0.5}).published_row == "threshold 0.5"
+    assert kind("prune_weights", {"pattern": "2:4"}).published_row == "2:4 wt"

@@ -7,17 +7,20 @@ from pathlib import Path
 import made_up_study
 import numpy as np
 import pytest
-from actsparse.report.figures import NEEDS, figures_of
+from actsparse.kinds import KINDS
+from actsparse.report.figures import figures_of
 from actsparse.report.figures.data import read_study
-from actsparse.report.figures.series import points, series_name
+from actsparse.report.figures.series import points
 from actsparse.report.figures.style import COLOURS, MARKERS, look
 from draw_figures import draw_figures
 
 ROOT = Path(__file__).parent.parent
+FIGURES = figures_of(made_up_study.CONFIG, {"evaluations", "codebooks", "thresholds", "active_neurons"})
 
 
 def study_data(folder):
-    return read_study(**made_up_study.files(folder), benchmarks=folder / "benchmarks")
+    files = made_up_study.files(folder)
+    return read_study(**files, benchmarks=folder / "benchmarks", config=made_up_study.CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -26,32 +29,37 @@ def data(tmp_path_factory):
 
 
 def axes_of(data, name):
-    return import_module(f"actsparse.report.figures.{name}").draw(data).axes
+    return figure_of(data, name).axes
+
+
+def figure_of(data, name):
+    module, columns = FIGURES[name]
+    return import_module(f"actsparse.report.figures.{module}").draw(data, *columns)
 
 
 def test_same_data_same_bytes_in_both_formats(data, tmp_path):
     for folder in ("first", "second"):
-        draw_figures(data, "made-up", list(NEEDS), tmp_path / folder)
-    for name in NEEDS:
+        draw_figures(data, "made-up", FIGURES, tmp_path / folder)
+    for name in FIGURES:
         for suffix in ("svg", "pdf"):
             first = (tmp_path / "first" / f"{name}.{suffix}").read_bytes()
             assert first == (tmp_path / "second" / f"{name}.{suffix}").read_bytes()
         assert b"study made-up; commit 0000000" in (tmp_path / "first" / f"{name}.svg").read_bytes()
 
 
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_axis_has_a_label(data, name):
     axes = axes_of(data, name)
     assert axes[0].get_ylabel() or axes[0].get_yticklabels()[0].get_text()
     assert all(one.get_xlabel() for one in axes)
 
 
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_has_a_caption(name):
-    assert (ROOT / f"rules/captions/{name}.rst").exists()
+    assert (ROOT / f"rules/captions/{FIGURES[name][0]}.rst").exists()
 
 
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("name", FIGURES)
 def test_two_models_stand_beside_each_other(name, tmp_path):
     made_up_study.make_results(tmp_path, "smol")
     made_up_study.make_results(tmp_path, "large")
@@ -85,11 +93,9 @@ def test_codebooks_are_told_apart_by_what_they_differ_in(data):
     for key, changed in (("per_layer", {"scope": "per_layer"}), ("grouped", {"groups": 8})):
         record = results["smol", "codebook-k64-s0.2"]["perplexity"]
         results["smol", key] = {"perplexity": record | {"params": record["params"] | changed}}
-    [legend] = (
-        import_module("actsparse.report.figures.codebook_size").draw(replace(data, results=results)).legends
-    )
+    [legend] = figure_of(replace(data, results=results), "codebook_size").legends
     labels = {text.get_text() for text in legend.get_texts()}
-    kinds = ("pooled", "per_layer", "pooled, groups 8")
+    kinds = ("pooled", "per_layer", "groups 8, pooled")
     assert {f"centroid sparsity 0.2, {kind}" for kind in kinds} <= labels
 
 
@@ -99,17 +105,15 @@ def test_many_methods_with_one_experiment_share_a_place_in_the_legend(data):
     for scorer in range(20):
         params = record["params"] | {"scorer": f"scorer {scorer}"}
         results["smol", f"weight-{scorer}"] = {"perplexity": record | {"params": params}}
-    figure = import_module("actsparse.report.figures.perplexity_sparsity").draw(
-        replace(data, results=results)
-    )
+    figure = figure_of(replace(data, results=results), "perplexity_sparsity")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "methods with one experiment" in labels and not any("scorer" in label for label in labels)
     assert sum(len(dots.get_offsets()) for dots in figure.axes[0].collections) >= 20
 
 
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_cut_off_and_no_legend_hides_data(data, name):
-    figure = import_module(f"actsparse.report.figures.{name}").draw(data)
+    figure = figure_of(data, name)
     figure.draw_without_rendering()
     whole = figure.get_tightbbox()
     assert min(whole.x0, whole.y0) >= 0
@@ -120,7 +124,7 @@ def test_a_perplexity_that_is_not_finite_is_no_point(data):
     records = {**data.results["smol", "dense"]}
     records["perplexity"] = records["perplexity"] | {"value": None}
     broken = type(data)({("smol", "dense"): records}, {}, {}, data.jobs)
-    assert points(broken, "smol").empty
+    assert points(broken, "smol", "perplexity").empty
 
 
 def test_active_frequency_and_jobs(data):
@@ -132,17 +136,22 @@ def test_active_frequency_and_jobs(data):
 
 
 def test_a_study_gets_the_figures_it_has_data_for():
-    assert figures_of({"perplexity"}) == ["perplexity_sparsity", "perplexity_ranking", "time_memory"]
-    assert figures_of({"zero_shot"}) == []
-    measured = {"perplexity", "zero_shot", "codebooks", "thresholds", "active_neurons"}
-    assert figures_of(measured) == list(NEEDS)
+    text, items = ({key: made_up_study.CONFIG[key]} for key in ("perplexity", "zero_shot"))
+    assert list(figures_of(text, {"evaluations"})) == [
+        "perplexity_ranking",
+        "perplexity_sparsity",
+        "time_memory",
+    ]
+    assert list(figures_of(items, {"evaluations"})) == ["time_memory"]
+    assert list(figures_of({}, {"thresholds"})) == ["thresholds"]
+    assert "accuracy_perplexity" in figures_of(text | items, set())
 
 
 def test_series_and_looks_differ():
     nm = {"pattern": "2:4", "scorer": "wina", "mitigation": "shift_mean"}
-    assert series_name("prune_activations", nm) == "pruned activations, N:M, wina, shift mean"
+    assert KINDS["prune_activations"].of(nm).series() == ["pruned activations", "N:M", "wina", "shift_mean"]
     teal = {"side": "input", "allocation": "greedy", "scorer": "magnitude", "sparsity": 0.5}
-    assert series_name("threshold", teal) == "threshold (inputs), greedy"
-    assert series_name("prune_weights", {"scorer": "magnitude"}) == "pruned weights"
+    assert KINDS["threshold"].of(teal).series() == ["threshold (inputs)", "greedy"]
+    assert KINDS["prune_weights"].of({"pattern": 0.5}).series() == ["pruned weights"]
     looks = {tuple(look(i).values()) for i in range(len(COLOURS) * len(MARKERS))}
     assert len(looks) == len(COLOURS) * len(MARKERS)

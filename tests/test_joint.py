@@ -4,10 +4,9 @@ import pytest
 import torch
 from actsparse.codebooks.codebook import Codebook
 from actsparse.codebooks.packing import pack, unpack
-from actsparse.codebooks.pattern import CodebookPattern
+from actsparse.codebooks.pattern import CodebookPattern, Signed
 from actsparse.codebooks.router import Router
 from actsparse.methods.mitigations.none import NoMitigation
-from actsparse.methods.scorers.signed import Signed
 from actsparse.methods.sparsify import Scheme, sparsify
 from actsparse.models.sites import find_sites
 from tiny_models import load_tiny_model, save_tiny_model, token_windows

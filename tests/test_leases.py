@@ -183,7 +183,7 @@ def gpu_scripts():
 
 
 def test_some_rules_ask_for_a_gpu():
-    assert {"evaluate_perplexity.py", "fit_codebook.py", "measure_histograms.py"} <= set(gpu_scripts())
+    assert {"evaluate.py", "fit_codebook.py", "measure_histograms.py"} <= set(gpu_scripts())
 
 
 @pytest.mark.parametrize("script", gpu_scripts())

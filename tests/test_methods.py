@@ -5,7 +5,8 @@ from itertools import product
 import pytest
 import torch
 from actsparse.calibration.statistics import measure_statistics
-from actsparse.kinds.schemes import _with_options
+from actsparse.methods.building import with_options
+from actsparse.methods.combinations import made_by, needs_statistics, refusal
 from actsparse.methods.mitigations import MITIGATIONS
 from actsparse.methods.mitigations.low_rank import LowRank
 from actsparse.methods.mitigations.none import NoMitigation
@@ -19,8 +20,7 @@ from actsparse.methods.scorers import SCORERS
 from actsparse.methods.scorers.magnitude import Magnitude
 from actsparse.methods.sparsify import Scheme, prune, sparsify
 from actsparse.models.sites import find_sites
-from actsparse.registry import resolve
-from actsparse.study.combinations import needs_parameters, needs_statistics, refusal
+from actsparse.registry import Family
 from naive import best
 from tiny_models import CONFIGS, load_tiny_model, save_tiny_model, token_windows
 from torch.nn.functional import linear
@@ -53,8 +53,8 @@ def options(model):
     return {"statistics": statistics, "parameters": table, "rank": 4, "seed": 3}
 
 
-def build(word: str, registry: dict, options: dict, **more):
-    return _with_options(resolve(registry, word, "word"), {**options, **more})
+def build(word: str, family: Family, options: dict, **more):
+    return with_options(family[word].load(), {**options, **more})
 
 
 @torch.inference_mode()
@@ -202,7 +202,7 @@ def naive_output(word, x, site, options):
     raise KeyError(word)
 
 
-@pytest.mark.parametrize("word", [word for word in MITIGATIONS if word != "stored_weights"])
+@pytest.mark.parametrize("word", list(MITIGATIONS))
 @torch.inference_mode()
 def test_mitigations_are_their_formulas(model, options, word):
     for site in find_sites(model, ALL, "input", layers="1"):
@@ -280,7 +280,7 @@ def test_thresholds_of_fused_parts_are_separate(tmp_path):
 
 def test_stored_weights_take_the_place_of_the_dense_ones(model, options):
     dense = logits(model)
-    scheme = Scheme("weight", ALL, Magnitude(), Full(), build("stored_weights", MITIGATIONS, options))
+    scheme = Scheme("weight", ALL, Magnitude(), Full(), StoredWeights(options["parameters"]))
     assert isinstance(scheme.mitigation, StoredWeights)
     with sparsify(model, scheme) as applied:
         site = applied.sites[0]
@@ -323,14 +323,15 @@ def test_what_does_not_fit_is_refused_before_the_model_runs(model, options):
     assert refusal("weight", "magnitude", "n_of_m", "variance")
     assert refusal("input", "wanda", "n_of_m", "none")
     assert refusal("input", "magnitude", "threshold", "shift")
-    assert refusal("input", "somebody's", "n_of_m", "none") is None
+    with pytest.raises(ValueError, match="unknown scorer"):
+        refusal("input", "somebody", "n_of_m", "none")
 
 
 def test_what_an_experiment_needs_beforehand():
     assert needs_statistics("clact", "none", False) and not needs_statistics("clact", "none", True)
     assert needs_statistics("wanda", "none", True) and needs_statistics("magnitude", "shift_static", True)
-    assert needs_parameters("magnitude", "scale_shift", False) == "train"
-    assert needs_parameters("magnitude", "scale_shift", True) == "train"
-    assert needs_parameters("magnitude", "learned_shift", False) == "train"
-    assert needs_parameters("magnitude", "learned_shift", True) is None
-    assert needs_parameters("sparsegpt", "none", False) == "sparsegpt"
+    assert made_by("magnitude", "scale_shift", False) == "trained_parameters"
+    assert made_by("magnitude", "scale_shift", True) == "trained_parameters"
+    assert made_by("magnitude", "learned_shift", False) == "trained_parameters"
+    assert made_by("magnitude", "learned_shift", True) is None
+    assert made_by("sparsegpt", "none", False) == "pruned_weights"

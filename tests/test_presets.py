@@ -9,8 +9,9 @@ import yaml
 from actsparse.calibration.greedy_search import levels_at, search_allocation
 from actsparse.calibration.histograms import compute_thresholds, measure_histograms
 from actsparse.jobs.files import write_json
-from actsparse.kinds.presets import EVERYTHING, cats, r_sparse, teal, wina
-from actsparse.kinds.schemes import build_scheme
+from actsparse.kinds import KINDS
+from actsparse.kinds.keys import EVERYTHING
+from actsparse.kinds.presets import cats, r_sparse, teal, wina
 from actsparse.methods.mitigations.none import NoMitigation
 from actsparse.methods.patterns.top_k_table import TopKTable
 from actsparse.methods.scorers.cats import Cats
@@ -18,7 +19,7 @@ from actsparse.methods.scorers.magnitude import Magnitude
 from actsparse.methods.sparsify import Scheme, sparsify
 from actsparse.methods.sparsity_table import read_sparsity_table
 from actsparse.models.sites import find_sites
-from actsparse.study import ConfigError, load_study
+from actsparse.study.loading import ConfigError, load_study
 from tiny_models import load_tiny_model, save_tiny_model, token_windows
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +33,8 @@ def model(tmp_path):
 
 def scheme_of(experiment, thresholds=None):
     params = dict(experiment)
-    return build_scheme(params.pop("method"), params, thresholds, None)
+    kind = KINDS[params.pop("method")].of(params)
+    return kind.build(**({} if thresholds is None else {"thresholds": thresholds}))
 
 
 @torch.inference_mode()
@@ -125,7 +127,7 @@ def test_sparsity_from_a_file(model, tmp_path):
     (tmp_path / "levels.csv").write_text("layer, up_proj, down_proj\n0, 0.25, 0\n1, 0.75, 0.5\n")
     params = {"pattern": str(tmp_path / "levels.csv"), "projections": ["up_proj", "down_proj"]}
     for method in ("prune_activations", "prune_weights"):
-        scheme = build_scheme(method, params, sparsities=tmp_path / "levels.csv")
+        scheme = KINDS[method].of(params).build(sparsities=tmp_path / "levels.csv")
         with torch.inference_mode(), sparsify(model, scheme) as applied:
             model(input_ids=WINDOWS)
         assert list(applied.realised_sparsity_per_site.values()) == [0.25, 0, 0.75, 0.5]
@@ -162,10 +164,10 @@ def test_a_table_has_to_fit_the_model(tmp_path):
         study_with(tmp_path, **mine)
     lines = [f"{layer},0.5" for layer in range(30)]
     (tmp_path / "levels.csv").write_text("\n".join(["layer,up_proj", *lines]))
-    assert study_with(tmp_path, **mine).experiments["mine"].sparsities == "levels.csv"
+    assert study_with(tmp_path, **mine).experiments["mine"].needs == {"sparsities": "levels.csv"}
     with pytest.raises(ConfigError, match=r"levels\.csv has no column for q_proj"):
         study_with(tmp_path, **mine | {"projections": ["up_proj", "q_proj"]})
-    with pytest.raises(ConfigError, match=r"scorer sparsegpt prunes N:M or a fraction"):
+    with pytest.raises(ConfigError, match=r"scorer sparsegpt does not go with pattern top_k_table"):
         study_with(tmp_path, method="prune_weights", pattern="levels.csv", scorer="sparsegpt")
     (tmp_path / "levels.csv").write_text("\n".join(["layer,up_proj", *lines[:-1]]))
     with pytest.raises(ConfigError, match=r"levels\.csv has no line for layer 29 of smollm2-135m"):
@@ -175,9 +177,9 @@ def test_a_table_has_to_fit_the_model(tmp_path):
 
 def test_teal_in_a_config(tmp_path):
     experiment = study_with(tmp_path, preset="teal", sparsity=0.5, allocation="greedy").experiments["mine"]
-    assert experiment.thresholds == "0.5-inputs-greedy"
+    assert experiment.needs["thresholds"].name == "0.5-inputs-greedy"
     experiment = study_with(tmp_path, preset="teal", sparsity=0.5).experiments["mine"]
-    assert experiment.thresholds == "0.5-inputs"
+    assert experiment.needs["thresholds"].name == "0.5-inputs"
     with pytest.raises(ConfigError, match=r"mine\.allocation: 'best' is not allowed \(allowed: uniform"):
         study_with(tmp_path, preset="teal", sparsity=0.5, allocation="best")
     with pytest.raises(ConfigError, match=r"mine\.allocation: greedy shares .* \(allowed with preset teal\)"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from actsparse.codebooks.codebook import Codebook
 from actsparse.codebooks.packing import pack
-from actsparse.codebooks.pattern import CodebookPattern
+from actsparse.codebooks.pattern import CodebookPattern, Signed
 from actsparse.codebooks.predictors import (
     equal_cost_rank,
     low_rank_masks,
@@ -15,7 +15,6 @@ from actsparse.codebooks.predictors import (
 from actsparse.codebooks.router import covered_shares, load_routers, save_routers, train_router
 from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer_magnitudes
 from actsparse.methods.mitigations.none import NoMitigation
-from actsparse.methods.scorers.signed import Signed
 from actsparse.methods.sparsify import Scheme, sparsify
 from actsparse.models.sites import find_sites
 from tiny_models import load_tiny_model, save_tiny_model, token_windows

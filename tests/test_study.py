@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from actsparse.study import ConfigError, load_study
+from actsparse.study.loading import ConfigError, load_study
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "rules/schemas/config.schema.yaml"
@@ -40,8 +40,8 @@ def test_demo_grid():
         *(f"act-{p}" for p in ("2of4", "4of8", "8of16", "16of32", "0.5")),
         *(f"weight-{p}" for p in ("2of4", "8of16")),
     ]
-    assert study.benchmarks == ["perplexity", "zero_shot"]
-    assert len(study.codebooks) == 10
+    assert list(study.benchmarks) == ["perplexity", "zero_shot"]
+    assert len(study.needs["codebooks"]) == 10
 
 
 def test_the_order_of_keys_does_not_matter():
@@ -73,7 +73,11 @@ def test_experiments_share_routers_only_of_the_same_projections():
     }
     study = load(changed("experiments", experiments))
     ffn = ["gate_proj", "up_proj", "down_proj"]
-    assert [found["projections"] for found in study.routers.values()] == [ffn, ffn[:2], [ffn[0], ffn[2]]]
+    assert [found["training"]["projections"] for found in study.needs["routers"].values()] == [
+        ffn,
+        ffn[:2],
+        [ffn[0], ffn[2]],
+    ]
 
 
 def test_defaults_are_filled_in():

@@ -8,15 +8,17 @@ from pathlib import Path
 import made_up_study
 import pandas as pd
 import pytest
+from actsparse.columns import Column
+from actsparse.kinds import KINDS
 from actsparse.report.tables.cells import best_values, columns, shown
 from actsparse.report.tables.choose import choose
-from actsparse.report.tables.declared import declared_tables
 from actsparse.report.tables.html import html_page
 from actsparse.report.tables.latex import escape, latex_table
 from actsparse.report.tables.protocol import protocol
-from actsparse.report.tables.records import mean_accuracy, read_results
+from actsparse.report.tables.records import numbers, read_results
 from actsparse.report.tables.render import csv_text, markdown_table, write_table
-from actsparse.report.tables.sources import codebooks, evaluations, pruning_word, target_sparsity
+from actsparse.report.tables.sources import evaluations, extra_rows
+from actsparse.study.tables import declared_tables, known_columns
 from collate_tables import collate
 from show_tables import show
 
@@ -24,7 +26,8 @@ DEFAULTS = Path(__file__).parent.parent / "rules/tables.yaml"
 METHODS = {method for method, *_ in made_up_study.experiments().values()}
 
 
-MEASURED = {"evaluations": "On ten windows.", "codebooks": "On ten windows.", "thresholds": ""}
+CONFIG = made_up_study.CONFIG
+KNOWN = known_columns("evaluations", CONFIG)
 SOURCES = {"evaluations", "codebooks", "thresholds"}
 
 
@@ -40,7 +43,7 @@ def files(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
-    collate(files["results"], files["thresholds"], declared(), list(made_up_study.TASKS), MEASURED, folder)
+    collate(files["results"], files["thresholds"], declared(), CONFIG, folder)
     return folder
 
 
@@ -148,9 +151,7 @@ def test_a_table_needs_no_code(files, tmp_path):
             "caption": "100 % mine",
         }
     }
-    collate(
-        files["results"], files["thresholds"], declared(own), list(made_up_study.TASKS), MEASURED, tmp_path
-    )
+    collate(files["results"], files["thresholds"], declared(own), CONFIG, tmp_path)
     rows = rows_of(tmp_path / "mine.csv")
     assert [row["experiment"] for row in rows] == ["codebook-k1024-s0.2", "codebook-k1024-s0.3"]
     assert "Scheme & K & boolq & piqa" in (tmp_path / "mine.tex").read_text()
@@ -176,26 +177,28 @@ def test_a_perplexity_that_is_not_finite():
     }
     results = {("m", "e"): {"perplexity": record | {"value": None}}}
     rows = evaluations(results)
-    table = choose(rows, {"columns": ["experiment", "perplexity", "tasks"]}, ["boolq"])
+    table = choose(rows, {"columns": ["experiment", "perplexity", "tasks"]}, CONFIG)
     assert csv_text(table) == "experiment,perplexity\ne,nan\n"
-    best = best_values(table, rows, [])
+    best = best_values(table, rows, KNOWN)
     assert not best.to_numpy().any()
-    cells = columns(table, best, {})
+    cells = columns(table, best, KNOWN, {})
     assert "nan" in markdown_table(cells).splitlines()[2]
     assert r"e & nan \\" in latex_table(cells, "caption", "name")
     assert ">nan</td>" in html_page(cells, "caption", "name")
-    assert codebooks(results).empty
+    assert extra_rows(results)["codebooks"].empty
 
 
 def test_coverage_that_is_no_number_is_missing_and_nan_in_the_csv():
     record = {
         "model": "m",
         "experiment": "e",
+        "method": "codebook",
         "params": {},
         "realised_sparsity": 1.0,
+        "tasks": {"boolq": {"acc": {"value": 0.5}}},
         "coverage": {"up_proj": {"recall": None, "precision": 0.0}},
     }
-    table = codebooks({("m", "e"): {"zero_shot": record}})
+    table = extra_rows({("m", "e"): {"zero_shot": record}})["codebooks"]
     assert "perplexity" not in table
     assert csv_text(table[["recall", "precision"]]) == "recall,precision\nnan,0.0\n"
 
@@ -212,37 +215,38 @@ def test_coverage_that_is_no_number_is_missing_and_nan_in_the_csv():
     ],
 )
 def test_words_and_sparsity_of_an_experiment(method, params, word, sparsity):
-    assert pruning_word(method, params) == word
-    assert target_sparsity(method, params) == sparsity
+    kind = KINDS[method].of(params)
+    assert (kind.pruning, kind.target_sparsity) == (word, sparsity)
 
 
 def test_numbers_as_shown():
-    assert shown(3238375.75, "perplexity") == "3.238e+06"
-    assert [shown(x, "perplexity") for x in (9.87654, 238.262, 1225.292, 171110.192)] == [
+    perplexity, clusters, published = KNOWN["perplexity"], Column("clusters"), Column("p", significant=6)
+    assert shown(3238375.75, perplexity) == "3.238e+06"
+    assert [shown(x, perplexity) for x in (9.87654, 238.262, 1225.292, 171110.192)] == [
         "9.877",
         "238.26",
         "1,225.3",
         "171,110",
     ]
-    assert shown(0.5, "perplexity", size=1225.292) == "0.5"
-    assert shown(8.1238, "published") == "8.1238" and shown(224.0, "published") == "224"
-    assert shown(float("nan"), "perplexity") == "nan" and shown(float("nan"), "clusters") == "–"
-    assert shown(64, "clusters") == "64"
+    assert shown(0.5, perplexity, size=1225.292) == "0.5"
+    assert shown(8.1238, published) == "8.1238" and shown(224.0, published) == "224"
+    assert shown(float("nan"), perplexity) == "nan" and shown(float("nan"), clusters) == "–"
+    assert shown(64, clusters) == "64"
     assert escape("a_b 50 % {x}\\") == r"a\_b 50 \% \{x\}\textbackslash{}"
 
 
 def test_mean_accuracy(files):
     records = read_results(files["results"])["smol", "dense"]
-    value, stderr = mean_accuracy(records)
-    assert value == pytest.approx(0.775)
-    assert stderr == pytest.approx(0.04 / 2**0.5)
-    assert pd.isna(mean_accuracy({})[0])
+    found = numbers(records)
+    assert found["mean_accuracy"] == pytest.approx(0.775)
+    assert found["mean_accuracy_stderr"] == pytest.approx(0.04 / 2**0.5)
+    assert numbers({}) == {}
 
 
 def test_a_table_longer_than_a_page_runs_over_several(folder, tmp_path):
     assert r"\begin{tabular}" in (folder / "results.tex").read_text()
     rows = pd.DataFrame({"layer": range(60), "threshold": 0.5})
-    write_table(rows, rows, {"columns": list(rows), "caption": "Long."}, "long", [], tmp_path)
+    write_table(rows, rows, {"columns": list(rows), "caption": "Long."}, {}, "long", tmp_path)
     text = (tmp_path / "long.tex").read_text()
     assert r"\begin{longtable}{rr}" in text and r"\endhead" in text and r"\begin{table}" not in text
 
@@ -250,7 +254,7 @@ def test_a_table_longer_than_a_page_runs_over_several(folder, tmp_path):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is missing (texlive-latex-base)")
 def test_latex_compiles(folder, tmp_path):
     rows = pd.DataFrame({"layer": range(60), "threshold": 0.5})
-    write_table(rows, rows, {"columns": list(rows), "caption": "50 % long."}, "long", [], tmp_path)
+    write_table(rows, rows, {"columns": list(rows), "caption": "50 % long."}, {}, "long", tmp_path)
     tables = [*sorted(folder.glob("*.tex")), tmp_path / "long.tex"]
     inputs = "\n".join(rf"\input{{{path}}}" for path in tables)
     packages = r"\usepackage{booktabs,longtable}"
@@ -279,17 +283,17 @@ def test_a_table_in_the_terminal_is_whole_and_narrow(folder, capsys, monkeypatch
 
 def test_what_all_rows_share_is_said_once(folder):
     caption, _, table = (folder / "results.md").read_text().partition("\n\n")
-    assert caption.endswith("On ten windows. Throughout: model smol.")
+    assert caption.endswith("each task, 0-shot. Throughout: model smol.")
     assert "smol" not in table
     assert rows_of(folder / "results.csv")[0]["model"] == "smol"
 
 
 def test_what_is_true_of_no_row_goes_without_saying(tmp_path):
     rows = pd.DataFrame({"experiment": ["a", "b"], "as_published": [False, None], "scorer": "wina"})
-    write_table(rows, rows, {"columns": list(rows), "caption": "Two."}, "two", [], tmp_path)
+    write_table(rows, rows, {"columns": list(rows), "caption": "Two."}, {}, "two", tmp_path)
     assert (tmp_path / "two.md").read_text().startswith("Two. Throughout: scorer wina.\n\n| experiment |")
     rows.loc[1, "as_published"] = True
-    write_table(rows, rows, {"columns": list(rows), "caption": "Two."}, "two", [], tmp_path)
+    write_table(rows, rows, {"columns": list(rows), "caption": "Two."}, {}, "two", tmp_path)
     assert "| b          | True         |" in (tmp_path / "two.md").read_text()
 
 
@@ -303,7 +307,7 @@ def test_the_best_is_the_best_of_its_equals():
             "boolq": [0.9, 0.8, 0.7, float("nan"), 0.6],
         }
     )
-    best = best_values(rows[["perplexity", "boolq"]], rows, ["boolq"])
+    best = best_values(rows[["perplexity", "boolq"]], rows, KNOWN)
     assert best.perplexity.tolist() == [False, False, True, False, False]
     assert best.boolq.tolist() == [False, True, False, False, False]
 

@@ -22,8 +22,7 @@ STAGES = [
     "compute_thresholds",
     "extract_patterns",
     "fit_codebook",
-    "evaluate_perplexity",
-    "evaluate_zero_shot",
+    "evaluate",
     "collate_tables",
 ]
 
@@ -91,20 +90,20 @@ def test_nothing_to_do_when_finished(finished_study):
 @pytest.mark.parametrize(
     ("module", "old", "new", "expected"),
     [
-        ("tables/cells.py", "DEFAULT_DECIMALS = 3", "DEFAULT_DECIMALS = 5", REPORTING),
+        ("columns.py", "decimals: int = 3", "decimals: int = 5", REPORTING),
         (
-            "patterns/n_of_m.py",
+            "methods/patterns/n_of_m.py",
             "from torch import Tensor\n",
             "from torch import Tensor\n\nEDITED = True\n",
-            {"evaluate_perplexity", "evaluate_zero_shot", *REPORTING},
+            {"evaluate", *REPORTING},
         ),
         (
             "codebooks/coverage.py",
             "from torch import Tensor\n",
             "from torch import Tensor\n\nEDITED = True\n",
-            {"fit_codebook", "evaluate_perplexity", "evaluate_zero_shot", *REPORTING},
+            {"fit_codebook", "evaluate", *REPORTING},
         ),
-        ("scorers/magnitude.py", '"""Scores are abs(x)."""', '"""Scores are magnitudes."""', set()),
+        ("methods/scorers/magnitude.py", '"""Scores are abs(x)."""', '"""Scores are magnitudes."""', set()),
     ],
 )
 def test_an_edit_reruns_what_it_changes(finished_study, module, old, new, expected):

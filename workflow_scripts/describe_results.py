@@ -43,7 +43,7 @@ def describe(results: list[Path], config: dict[str, Any], as_json: Path, as_html
         for name, about in files.items()
     )
     common = common_to_all_rows(rows)
-    shown = columns(rows.drop(columns=list(common)), best_values(rows, rows, []), {})
+    shown = columns(rows.drop(columns=list(common)), best_values(rows, rows, {}), {}, {})
     page = html_page(shown, " ".join([CAPTION.format(study=study), *told(common, {})]), "provenance")
     with atomic_path(as_html) as temporary:
         temporary.write_text(page)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from actsparse.codebooks import ALGORITHMS
-from actsparse.methods.mitigations import MITIGATIONS
-from actsparse.methods.scorers import SCORERS
+from actsparse.kinds import KINDS
+from actsparse.study.checks import FAMILIES
+from actsparse.study.schema import resolve, whole_schema
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "rules/schemas/config.schema.yaml"
@@ -32,26 +32,24 @@ What `scorer`, `mitigation` and `algorithm` may be, and the file that holds each
 
 def main() -> None:
     """Write the page."""
-    (ROOT / "docs/configuration.md").write_text(page(yaml.safe_load(SCHEMA.read_text())))
+    (ROOT / "docs/configuration.md").write_text(page(whole_schema(SCHEMA)))
 
 
 def page(schema: dict[str, Any]) -> str:
     """Return the page of a schema."""
     parts = [HEAD, "## Keys", table(keys(schema, schema)), METHODS]
-    for name, method in schema["$defs"]["methods"].items():
-        described = [key for key in keys(method, schema) if key[0].strip("*`") != "method"]
-        parts += [f"### {name}", method["description"], *([table(described)] if described else [])]
+    for name, kind in KINDS.items():
+        described = [key for key in keys(kind.schema(), schema) if key[0].strip("*`") != "method"]
+        parts += [f"### {name}", kind.description, *([table(described)] if described else [])]
     return "\n\n".join([*parts, WORDS, words()]) + "\n"
 
 
 def words() -> str:
-    """Return a table of the registries' words."""
-    families = {"scorer": SCORERS, "mitigation": MITIGATIONS, "algorithm": ALGORITHMS}
+    """Return a table of the families' words."""
     lines = ["| key | word | file |", "|---|---|---|"]
-    for key, registry in families.items():
-        for word, member in registry.items():
-            module = member.partition(":")[0].replace(".", "/")
-            lines.append(f"| `{key}` | `{word}` | `{module}.py` |")
+    for key, family in FAMILIES.items():
+        for word, member in family.items():
+            lines.append(f"| `{key}` | `{word}` | `{member.module.replace('.', '/')}.py` |")
     return "\n".join(lines)
 
 
@@ -114,16 +112,6 @@ def default(value: dict[str, Any]) -> str:
         return ""
     text = yaml.safe_dump(value["default"], default_flow_style=True, width=1000).strip()
     return f"`{text.removesuffix('...').strip()}`"
-
-
-def resolve(value: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """Follow $ref; what stands beside it wins."""
-    while "$ref" in value:
-        target: Any = root
-        for step in value["$ref"].removeprefix("#/").split("/"):
-            target = target[step]
-        value = {**target, **{key: own for key, own in value.items() if key != "$ref"}}
-    return value
 
 
 if __name__ == "__main__":

@@ -18,11 +18,13 @@ def described(results: Results) -> str:
     return f"commit {', '.join(sorted(commits))}; experiments {experiments}"
 
 
-def draw_figures(data: StudyData, study: str, figures: list[str], folder: Path) -> None:
-    """Draw each of `figures`, modules of actsparse.report.figures, to `<folder>/<figure>.svg` and `.pdf`."""
+def draw_figures(
+    data: StudyData, study: str, figures: dict[str, tuple[str, list[str]]], folder: Path
+) -> None:
+    """Draw each of `figures`, {name: (module of actsparse.report.figures, columns)}, as SVG and PDF."""
     source = f"study {study}; {described(data.results)}"
-    for name in figures:
-        figure = import_module(f"actsparse.report.figures.{name}").draw(data)
+    for name, (module, columns) in figures.items():
+        figure = import_module(f"actsparse.report.figures.{module}").draw(data, *columns)
         save(figure, folder / f"{name}.svg", folder / f"{name}.pdf", title=name, source=source)
 
 
@@ -34,6 +36,7 @@ if "snakemake" in globals():
                 snakemake.input.thresholds,
                 snakemake.input.active,
                 snakemake.params.benchmarks,
+                snakemake.params.config,
             ),
             study=snakemake.params.study,
             figures=snakemake.params.figures,

@@ -26,13 +26,14 @@ def fit(
     it, `processes` share the patterns and `threads`, each on a GPU of its own if there are any.
     """
     # Imported here, because torch must not be before the job has its GPU.
-    from actsparse.codebooks import DATA_PARALLEL, LIBRARIES
+    from actsparse.codebooks import ALGORITHMS
     from actsparse.codebooks.parallel import spread
 
     spec = {"groups": 1, "options": {}} | spec
-    if spec["algorithm"] in LIBRARIES:
+    says = ALGORITHMS[spec["algorithm"]].says
+    if says.get("on_the_cpu"):
         device = "cpu"
-    if spec["algorithm"] not in DATA_PARALLEL or spec["options"].get("balanced"):
+    if not says.get("shared_by_processes") or spec["options"].get("balanced"):
         processes = 1
     arguments = patterns_folder, output, max(1, threads // processes), device, allocation, spec
     if processes > 1:

@@ -19,12 +19,11 @@ def measure(
     from actsparse.calibration.histograms import measure_histograms, save_histograms
     from actsparse.methods.scorers import SCORERS
     from actsparse.models.opening import open_model_and_windows
-    from actsparse.registry import resolve
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     scorer = None
     if counted["scorer"] != "magnitude":
-        scorer = resolve(SCORERS, counted["scorer"], "scorer")()
+        scorer = SCORERS[counted["scorer"]].load()()
     histograms = measure_histograms(
         loaded, progress(tokens, "histograms"), counted["projections"], counted["side"], scorer
     )

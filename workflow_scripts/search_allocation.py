@@ -13,6 +13,7 @@ def search(
     until: float,
     sequences: int,
     step: float,
+    limit: float,
     output: Path,
     **opening: Any,
 ) -> None:
@@ -25,7 +26,7 @@ def search(
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     write_json(
-        output, search_allocation(loaded, tokens[:sequences], load_histograms(histograms), until, step)
+        output, search_allocation(loaded, tokens[:sequences], load_histograms(histograms), until, step, limit)
     )
 
 

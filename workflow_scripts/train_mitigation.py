@@ -9,7 +9,7 @@ from actsparse.jobs.gpu_job import gpu_job
 def train_mitigation(
     model: Path,
     windows: Path,
-    method: str,
+    kind: str,
     params: dict[str, Any],
     training: dict[str, Any],
     scheme_files: dict[str, Path],
@@ -23,13 +23,13 @@ def train_mitigation(
 
     from actsparse.calibration.training import Recipe, train
     from actsparse.jobs.files import write_json
-    from actsparse.kinds.schemes import build_scheme
     from actsparse.methods.per_site import save_per_site
     from actsparse.models.opening import open_model_and_windows
+    from actsparse.registry import load
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     held_out = training.pop("validation_sequences")
-    scheme = build_scheme(method, params, **scheme_files)
+    scheme = load(kind)(params).build(**scheme_files)
     trained = train(loaded, scheme, tokens[:-held_out], tokens[-held_out:], Recipe(**training))
     save_per_site(trained.parameters, output)
     write_json(report, [asdict(site) for site in trained.progress])
@@ -40,8 +40,8 @@ if "snakemake" in globals():
         train_mitigation(
             snakemake.input.model,
             snakemake.input.windows,
-            snakemake.params.method,
-            snakemake.params.params,
+            snakemake.params.scheme["kind"],
+            snakemake.params.scheme["params"],
             snakemake.params.training,
             {name: snakemake.input[name] for name in snakemake.params.scheme_files},
             snakemake.output.parameters,

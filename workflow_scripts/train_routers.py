@@ -27,7 +27,8 @@ def train(
     from actsparse.codebooks.codebook import load_codebooks
     from actsparse.codebooks.router import save_routers, train_router
     from actsparse.codebooks.routing import block_inputs, layer_coverage
-    from actsparse.kinds.schemes import build_scheme
+    from actsparse.methods.building import build_scheme
+    from actsparse.methods.patterns.threshold import Threshold
     from actsparse.methods.sparsify import sparsify
     from actsparse.methods.thresholds import load_thresholds
     from actsparse.models.opening import open_model_and_windows
@@ -37,7 +38,7 @@ def train(
     codebooks, _ = load_codebooks(codebook)
     values = load_thresholds(thresholds)
     sites = find_sites(loaded, projections, "output")
-    scheme = build_scheme("threshold", {"projections": list(values)}, thresholds)
+    scheme = build_scheme("output", {"projections": list(values)}, Threshold(values))
     routers = {}
     with sparsify(loaded, scheme if patterns_of == "thresholded" else None):
         hidden = block_inputs(loaded, progress(tokens, "hidden states"), sites)

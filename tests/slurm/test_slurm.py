@@ -25,7 +25,7 @@ EXPERIMENTS = {
 STUDY = {key: value for key, value in CONFIG.items() if key not in ("zero_shot", "tasks")} | {
     "experiments": EXPERIMENTS
 }
-GPU_RULES = ("measure_histograms", "extract_patterns", "fit_codebook", "evaluate_perplexity")
+GPU_RULES = ("measure_histograms", "extract_patterns", "fit_codebook", "evaluate")
 TIMED = re.compile("runtime|memory")
 
 
@@ -92,7 +92,7 @@ def submitted(cluster, tmp_path_factory):
                 if hung is None and "make_windows" in name and "perplexity" in name and stop(job):
                     cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=1")
                     hung = job
-                if cancelled is None and "evaluate_perplexity" in name:
+                if cancelled is None and "evaluate" in name:
                     cluster.call("scancel", job)
                     cancelled = job
             time.sleep(0.3)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from actsparse.calibration.histograms import quantile
-from actsparse.kinds.presets import GREEDY_LIMIT
 from actsparse.models.layerwise import Stage, walk_layers
 from actsparse.models.sites import Site, find_sites
 
@@ -23,18 +22,19 @@ def search_allocation(
     histograms: dict[str, Tensor],
     until: float,
     step: float = 0.02,
+    limit: float = 0.99,
 ) -> Allocation:
     """Search every layer until the mean sparsity of its projections, weighted by size, is `until` or more.
 
     `histograms` are those of the inputs of all projections, `windows`, int (n, length), calibration text;
-    `step` is the part of a layer's weights that one step drops. Every layer reads the dense model's hidden
-    states, and its error is the squared difference of its output.
+    `step` is the part of a layer's weights that one step drops, `limit` the most of a projection's inputs.
+    Every layer reads the dense model's hidden states, and its error is the squared difference of its output.
     """
     sites = find_sites(model, histograms, "input")
     found: Allocation = {}
     for stage in walk_layers(model, windows):
         here = [site for site in sites if site.layer == stage.index]
-        found[f"layer_{stage.index}"] = _steps(stage, here, len(windows), histograms, until, step)
+        found[f"layer_{stage.index}"] = _steps(stage, here, len(windows), histograms, until, step, limit)
     return found
 
 
@@ -65,6 +65,7 @@ def _steps(
     histograms: dict[str, Tensor],
     until: float,
     step: float,
+    limit: float,
 ) -> list[dict[str, float]]:
     """Return the levels of a layer's projections, and their mean, at the start and after each step."""
     dense = [stage.run(window) for window in range(windows)]
@@ -73,11 +74,11 @@ def _steps(
     levels = dict.fromkeys(sizes, 0.0)
     limits = dict.fromkeys(sizes, 0.0)
 
-    def limit(projection: str, level: float) -> float:
+    def threshold(projection: str, level: float) -> float:
         return quantile(histograms[projection][stage.index], level)
 
     def error(projection: str, level: float) -> float:
-        saved, limits[projection] = limits[projection], limit(projection, level)
+        saved, limits[projection] = limits[projection], threshold(projection, level)
         total = sum(float((stage.run(w) - y).float().square().sum()) for w, y in enumerate(dense))
         limits[projection] = saved
         return total
@@ -92,11 +93,11 @@ def _steps(
     hooks = [site.module.register_forward_pre_hook(prune(site.projection)) for site in sites]
     try:
         while steps[-1]["mean"] < until - 1e-9:
-            raised = {word: min(levels[word] + step * whole / sizes[word], GREEDY_LIMIT) for word in levels}
-            open_to_more = [word for word in levels if levels[word] < GREEDY_LIMIT]
+            raised = {word: min(levels[word] + step * whole / sizes[word], limit) for word in levels}
+            open_to_more = [word for word in levels if levels[word] < limit]
             chosen = min(open_to_more, key=lambda word: error(word, raised[word]))
             levels[chosen] = raised[chosen]
-            limits[chosen] = limit(chosen, levels[chosen])
+            limits[chosen] = threshold(chosen, levels[chosen])
             mean = sum(levels[word] * sizes[word] for word in levels) / whole
             steps.append({"mean": mean} | levels)
     finally:

@@ -17,5 +17,9 @@ class ActivationAware(Coverage):
     Its stream yields weighted `Block`s, in place of packed patterns.
     """
 
+    word = "activation_aware"
+    weighs = True
+    fixed = ("warm_up",)
+
     update_power: int = 2
     assign_power: int = 1

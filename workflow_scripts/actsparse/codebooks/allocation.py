@@ -7,7 +7,7 @@ neurons, each a part of the output itself, and the first layers spread their ene
 import torch
 from torch import Tensor
 
-from actsparse.codebooks import NEED_MAGNITUDES
+from actsparse.codebooks import ALGORITHMS
 from actsparse.codebooks.fit import active_counts, fitting_tokens
 from actsparse.codebooks.parallel import share, summed
 from actsparse.codebooks.pattern_store import PatternStore
@@ -37,7 +37,7 @@ def shares_by_energy(
     importances) or, for an algorithm that weighs none, how often it is active.
     """
     tokens = fitting_tokens(store, patterns)
-    energy_of = energies if algorithm in NEED_MAGNITUDES else active_counts
+    energy_of = energies if ALGORITHMS[algorithm].says.get("weighs") else active_counts
     return share_out({name: energy_of(store, name, tokens) for name in store.widths}, centroid_sparsity)
 
 

@@ -24,6 +24,9 @@ CHUNK_ROWS = 2**13
 class AsPublished:
     """steps: passes over the patterns. seed: of the choice of the first centroids."""
 
+    word = "as_published"
+    options = ("replace_below",)
+
     steps: int
     seed: int
 

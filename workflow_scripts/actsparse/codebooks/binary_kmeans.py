@@ -9,4 +9,7 @@ from actsparse.codebooks.penalised import Penalised
 class BinaryKMeans(Penalised):
     """`Penalised`, with lost and needless neurons counting the same."""
 
+    word = "binary_kmeans"
+    fixed = ("lost_weight",)
+
     lost_weight: int = 1

@@ -26,6 +26,10 @@ class Coverage:
         patterns that they have not seen.
     """
 
+    word = "coverage"
+    options = ("validation", "replace_below")
+    shared_by_processes = True
+
     steps: int
     seed: int
     seeding: str = "random"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actsparse.codebooks import DATA_PARALLEL, NEED_MAGNITUDES, SCOPES, algorithm_named
+from actsparse.codebooks import ALGORITHMS
 from actsparse.codebooks.alternation import Block, Stream
 from actsparse.codebooks.codebook import Codebook, ones_in_centroid
 from actsparse.codebooks.packing import pack, unpack
@@ -19,6 +19,7 @@ from actsparse.codebooks.selection import covered_and_active, replace_rare
 from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
 from actsparse.codebooks.weights import assign_weights, update_weights
 
+SCOPES = ("pooled", "per_layer")
 BLOCK_BYTES = 2**26
 CACHE_BYTES = 2**30
 CPU = torch.device("cpu")
@@ -155,10 +156,11 @@ def fit_codebook(
     replace_below = options.pop("replace_below", 0)
     tokens = store.token_positions(fitting_tokens(store, patterns))
     fitting, validating = divided(tokens, options.pop("validation", 0))
-    method = algorithm_named(algorithm)(steps=steps, seed=seed, **options)
-    powers = (method.assign_power, method.update_power) if algorithm in NEED_MAGNITUDES else None
+    member = ALGORITHMS[algorithm]
+    method = member.load()(steps=steps, seed=seed, **options)
+    powers = (method.assign_power, method.update_power) if member.says.get("weighs") else None
     several = processes()[1]
-    if several > 1 and (algorithm not in DATA_PARALLEL or options.get("balanced")):
+    if several > 1 and (not member.says.get("shared_by_processes") or options.get("balanced")):
         raise ValueError(f"algorithm: {several} processes cannot share {algorithm} with these options")
     together = [layers] if scope == "pooled" else [[layer] for layer in layers]
     if min(len(some) for some in (fitting, validating) if len(some)) * len(together[0]) < several:

@@ -16,6 +16,10 @@ from actsparse.codebooks.update import top_entries
 class KMeans:
     """scikit-learn's KMeans. All patterns are in memory, 4 bytes a neuron."""
 
+    word = "kmeans"
+    options = ("replace_below",)
+    on_the_cpu = True
+
     steps: int
     seed: int
 
@@ -47,6 +51,8 @@ class KMeans:
 class MiniBatchKMeans(KMeans):
     """scikit-learn's MiniBatchKMeans."""
 
+    word = "mini_batch_kmeans"
+
     def _means(self, patterns: Tensor, clusters: int):
         from sklearn.cluster import MiniBatchKMeans as Library
 
@@ -56,6 +62,8 @@ class MiniBatchKMeans(KMeans):
 @dataclass(frozen=True)
 class FaissKMeans(KMeans):
     """faiss's Kmeans; needs the extra "faiss"."""
+
+    word = "faiss"
 
     def _means(self, patterns: Tensor, clusters: int):
         try:

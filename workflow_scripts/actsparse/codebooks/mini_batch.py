@@ -20,6 +20,9 @@ class MiniBatch:
     A centroid is the most active neurons of the sum of all members it has had, older passes halved.
     """
 
+    word = "mini_batch"
+    options = ("replace_below",)
+
     steps: int
     seed: int
     seeding: str = "random"

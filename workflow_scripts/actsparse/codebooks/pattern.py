@@ -17,6 +17,17 @@ from actsparse.models.sites import Site
 
 
 @dataclass
+class Signed:
+    """The scorer that goes with it: scores are x, for the importance of a neuron may need the sign."""
+
+    reads_site = False
+
+    def score(self, x: Tensor, site: Site) -> Tensor:
+        """Return `x`."""
+        return x
+
+
+@dataclass
 class CodebookPattern:
     """mask = m and c_k; m: scores that reach the site's threshold, c_k: the centroid that covers m best.
 

@@ -23,6 +23,9 @@ from actsparse.codebooks.update import add_to_sums, no_sums, top_entries
 class Penalised:
     """steps: largest number of updates. lost_weight: of a lost active neuron, an integer from 1 to 255."""
 
+    word = "penalised"
+    shared_by_processes = True
+
     steps: int
     seed: int
     seeding: str = "random"

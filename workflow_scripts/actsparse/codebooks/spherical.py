@@ -38,6 +38,11 @@ class Spherical:
     weights abs(activation)^p in the means and in the cosines, 0 for none. The stream has weighted `Block`s.
     """
 
+    word = "spherical"
+    options = ("replace_below",)
+    shared_by_processes = True
+    weighs = True
+
     steps: int
     seed: int
     seeding: str = "random"

@@ -1,1 +1,1 @@
-"""Evaluation of a model under a scheme: perplexity, zero-shot tasks, and the record of both."""
+"""Evaluation: one benchmark on one experiment, and its record. Imports codebooks, calibration and below."""

@@ -10,55 +10,50 @@ from typing import Any
 import torch
 
 from actsparse.evaluation.memory import halving_batch
+from actsparse.evaluation.run import Run
 from actsparse.jobs.devices import pick_device
-from actsparse.jobs.files import read_json, sha256_of, write_json
+from actsparse.jobs.files import digest_of, read_json, sha256_of, write_json
 from actsparse.jobs.provenance import git_commit, package_versions
-from actsparse.kinds.schemes import build_scheme
-from actsparse.methods.sparsify import sparsify
+from actsparse.methods.sparsify import Scheme
 from actsparse.models.loading import load_model
 from actsparse.models.sites import published_count
 
 
 def evaluate(
-    benchmark: str,
-    measure: Callable[[torch.nn.Module, int], dict[str, Any]],
+    measure: Callable[[Run], dict[str, Any]],
+    build: Callable[[], Scheme | None],
     *,
-    batch_size: int = 1,
     model: Path,
-    model_name: str,
     dtype: str,
     trust_remote_code: bool,
     device: str,
-    experiment: str,
-    method: str,
-    params: dict[str, Any],
+    about: dict[str, Any],
+    options: dict[str, Any],
+    first_windows: int | None,
+    files: Mapping[str, Path | list[Path]],
     scheme_files: Mapping[str, Path],
-    data: Mapping[str, Path],
     output: Path,
 ) -> None:
-    """Load a model, apply an experiment's scheme, `measure` it, and write the result JSON to `output`.
+    """Load a model, `measure` it under the scheme that `build` returns, and write the result JSON to
+    `output`.
 
-    `scheme_files` are those that `build_scheme` takes, `data` those the benchmark reads, both by name; their
-    digests go into the record. `measure` takes the model and the batch size, which is halved until a batch
-    fits into memory. `seconds` is the time of the measurement alone.
+    `about` names what is evaluated (benchmark, model, experiment, method, params). `files` are those the
+    benchmark reads, `scheme_files` those the scheme was built from, both by name; their digests go into the
+    record. The batch size, of `options` if they have one, is halved until a batch fits into memory. `seconds`
+    is the time of the measurement alone.
     """
     loaded = load_model(model, dtype, pick_device(device), trust_remote_code)
 
-    def attempt(batch_size: int):
+    def attempt(batch_size: int) -> tuple[Run, dict[str, Any], float]:
         # With a scheme of its own, so that what an attempt counted before it failed does not count.
-        scheme = build_scheme(method, params, **scheme_files)
-        with sparsify(loaded, scheme) as applied:
-            start = time.perf_counter()
-            measured = measure(loaded, batch_size)
-            return scheme, applied, measured, time.perf_counter() - start
+        run = Run(loaded, build(), files, options, first_windows, batch_size, model, trust_remote_code)
+        start = time.perf_counter()
+        return run, measure(run), time.perf_counter() - start
 
-    (scheme, applied, measured, seconds), batch_size = halving_batch(attempt, batch_size)
+    (run, measured, seconds), batch_size = halving_batch(attempt, options.get("batch_size", 1))
+    scheme, applied = run.scheme, run.applied
     record = {
-        "benchmark": benchmark,
-        "model": model_name,
-        "experiment": experiment,
-        "method": method,
-        "params": params,
+        **about,
         **measured,
         "realised_sparsity": applied.realised_sparsity,
         "realised_sparsity_per_site": applied.realised_sparsity_per_site,
@@ -73,11 +68,19 @@ def evaluate(
         "seconds": seconds,
         "peak_memory_mb": _peak_memory_mb(),
         "model_digest": read_json(model)["digest"],
-        "inputs": {name: sha256_of(path) for name, path in {**data, **scheme_files}.items()},
+        "inputs": {name: _digest(found) for name, found in {**files, **scheme_files}.items()},
         "versions": package_versions(),
         "git_commit": git_commit(),
     }
     write_json(output, record)
+
+
+def _digest(found: Path | list[Path]) -> str:
+    """Return the digest of a file, of a folder's task.json, or of several of these."""
+    if isinstance(found, list | tuple):
+        return digest_of([_digest(path) for path in found])
+    path = Path(found)
+    return sha256_of(path / "task.json" if path.is_dir() else path)
 
 
 def _device_name(device: torch.device) -> str:

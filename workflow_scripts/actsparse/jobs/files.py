@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -52,3 +53,8 @@ def sha256_of(source: str | Path) -> str:
 def digest_of(value: Any) -> str:
     """Return the SHA-256 of a JSON-serialisable value in canonical form."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def number(value: float | None) -> float:
+    """Return a value of a JSON as a float; null (not finite, or not measured) is NaN."""
+    return math.nan if value is None else value

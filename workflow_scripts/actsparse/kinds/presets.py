@@ -5,12 +5,9 @@ No torch here: configs are checked without it.
 
 from typing import Any
 
-ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
-FEED_FORWARD = ["gate_proj", "up_proj", "down_proj"]
-EVERYTHING = ATTENTION + FEED_FORWARD
-
-# The most of a projection's inputs that TEAL's greedy search drops.
-GREEDY_LIMIT = 0.99
+from actsparse.kinds.keys import EVERYTHING
+from actsparse.kinds.prune_activations import PruneActivations
+from actsparse.kinds.threshold import Threshold
 
 
 def teal(sparsity: float, allocation: str = "uniform") -> dict[str, Any]:
@@ -21,7 +18,7 @@ def teal(sparsity: float, allocation: str = "uniform") -> dict[str, Any]:
     `actsparse.calibration.greedy_search`).
     """
     return {
-        "method": "threshold",
+        "method": Threshold.word,
         "side": "input",
         "sparsity": sparsity,
         "allocation": allocation,
@@ -36,7 +33,7 @@ def cats(sparsity: float) -> dict[str, Any]:
     Thresholds are quantiles of abs(act(gate)), so their histograms are counted with scorer cats.
     """
     return {
-        "method": "threshold",
+        "method": Threshold.word,
         "side": "output",
         "sparsity": sparsity,
         "scorer": "cats",
@@ -47,7 +44,7 @@ def cats(sparsity: float) -> dict[str, Any]:
 def wina(sparsity: float) -> dict[str, Any]:
     """WINA, arXiv 2505.19427: each token keeps the inputs of largest abs(x_i) * norm(W_:,i)."""
     return {
-        "method": "prune_activations",
+        "method": PruneActivations.word,
         "pattern": sparsity,
         "scorer": "wina",
         "mitigation": "none",
@@ -62,7 +59,7 @@ def r_sparse(sparsity: float, rank: int) -> dict[str, Any]:
     `realised_sparsity` counts pruned inputs only; the low-rank product reads rank * (in + out) weights more.
     """
     return {
-        "method": "prune_activations",
+        "method": PruneActivations.word,
         "pattern": sparsity,
         "scorer": "magnitude",
         "mitigation": "low_rank",
@@ -71,4 +68,6 @@ def r_sparse(sparsity: float, rank: int) -> dict[str, Any]:
     }
 
 
+# How a varied argument is written in the name of an experiment; in full, if not here.
+PRESET_LABELS = {"sparsity": "", "allocation": ""}
 PRESETS = {"teal": teal, "cats": cats, "wina": wina, "r_sparse": r_sparse}

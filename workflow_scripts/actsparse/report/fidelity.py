@@ -5,18 +5,19 @@ from typing import Any
 
 import pandas as pd
 
+from actsparse.benchmarks import BENCHMARKS
+from actsparse.columns import STDERR
+from actsparse.kinds import Kind
 from actsparse.report.published import Cell
-from actsparse.report.tables.sources import STDERR
+from actsparse.study.tables import benchmark_columns
 
 WITHIN, OUTSIDE = "within tolerance", "outside"
 NOT_COMPARABLE, NOT_PUBLISHED = "not comparable", "not published"
 VERDICTS = (WITHIN, OUTSIDE, NOT_COMPARABLE, NOT_PUBLISHED)
-PERPLEXITY, COUNT = "perplexity", "replaced_linear_layers"
+COUNT = "replaced_linear_layers"
 COUNT_AS_PUBLISHED = "replaced_linear_layers_as_published"
 # By which fields of a cell an entry of known_differences.yaml is found, besides what was pruned.
 MATCHED = ("table", "model", "row", "metric", "source")
-WIKITEXT = "wikitext-2-raw-v1"
-WINDOW = 2048
 COLUMNS = [
     "published_model",
     "row",
@@ -34,7 +35,7 @@ COLUMNS = [
 
 def compare(
     rows: pd.DataFrame,
-    params: dict[tuple[str, str], dict[str, Any]],
+    kinds: dict[tuple[str, str], Kind],
     config: dict[str, Any],
     published: Iterable[Cell],
     tolerances: dict[str, dict[str, Any]],
@@ -44,7 +45,7 @@ def compare(
 
     Args:
         rows: what `actsparse.report.tables.sources.evaluations` returns.
-        params: of each (model, experiment).
+        kinds: of each (model, experiment).
         config: the study's, validated.
         published: the cells to compare with.
         tolerances: published/tolerances.yaml.
@@ -54,9 +55,10 @@ def compare(
     within tolerance, outside, not comparable (with the reason) or not published.
     """
     found, matched = [], set()
+    headline = [column.name for column in benchmark_columns(config) if column.headline]
     hub_names = {name: hub_name(entry["source"]) for name, entry in config["models"].items()}
     for cell in published:
-        row = _counterpart(rows, params, hub_names, cell, known)
+        row = _counterpart(rows, kinds, hub_names, cell, known)
         base = {
             "row": cell.row + (f" without {', '.join(cell.left_out)}" if cell.left_out else ""),
             "metric": cell.metric,
@@ -71,7 +73,7 @@ def compare(
             continue
         matched.add((row.model, row.experiment, cell.metric))
         ours = row.get(COUNT_AS_PUBLISHED if cell.metric == COUNT else cell.metric, float("nan"))
-        reason = why_not_comparable(cell, config, row.model, params[row.model, row.experiment], known)
+        reason = why_not_comparable(cell, config, row.model, kinds[row.model, row.experiment], known)
         if not reason and pd.isna(ours):
             reason = "not measured here, or not finite"
         difference = ours - cell.value
@@ -85,34 +87,24 @@ def compare(
         }
         found.append(base | ours | {"verdict": verdict, "reason": reason})
     for _, row in rows.iterrows():
-        for metric in [PERPLEXITY, *config.get("zero_shot", {}).get("tasks", []), COUNT]:
+        for metric in [*headline, COUNT]:
             if metric in row and (row.model, row.experiment, metric) not in matched:
-                ours = {"model": row.model, "experiment": row.experiment, "row": row_word(row)}
+                word = kinds[row.model, row.experiment].published_row
+                ours = {"model": row.model, "experiment": row.experiment, "row": word}
                 verdict = {"metric": metric, "reproduced": row[metric], "verdict": NOT_PUBLISHED}
                 found.append(ours | verdict)
     return pd.DataFrame(found, columns=COLUMNS)
 
 
 def why_not_comparable(
-    cell: Cell, config: dict[str, Any], model: str, params: dict[str, Any], known: list[dict[str, Any]]
+    cell: Cell, config: dict[str, Any], model: str, kind: Kind, known: list[dict[str, Any]]
 ) -> str:
     """Return how our protocol differs from the one a number was published under; "" where it does not."""
-    if not params.get("as_published") and (reason := known_difference(cell, known)):
+    if not kind.as_published and (reason := known_difference(cell, known)):
         return reason
-    if cell.metric == PERPLEXITY:
-        use = config["perplexity"]
-        if (config["corpora"][use["corpus"]].get("name"), use["split"]) != (WIKITEXT, "test"):
-            return f"published on {WIKITEXT} (test), ours on {use['corpus']} ({use['split']})"
-        if use["sequence_length"] != WINDOW or use["sequences"] is not None:
-            return f"published on all windows of {WINDOW} tokens"
-    elif cell.metric != COUNT:
-        zero_shot = config.get("zero_shot", {})
-        if zero_shot.get("limit") is not None:
-            return f"published on all items, ours on the first {zero_shot['limit']}"
-        ours = config["models"][model].get("apply_chat_template")
-        ours = zero_shot.get("apply_chat_template", False) if ours is None else ours
-        if ours != cell.chat_template:
-            return f"published {'with' if cell.chat_template else 'without'} the chat template"
+    for word, benchmark in BENCHMARKS.items():
+        if word in config and cell.metric in {column.name for column in benchmark.columns(config)}:
+            return benchmark.published_otherwise(cell, config, model)
     return ""
 
 
@@ -131,34 +123,19 @@ def hub_name(source: str) -> str:
     return source.removeprefix("hf://").partition("@")[0] if source.startswith("hf://") else source
 
 
-def row_word(row: pd.Series) -> str:
-    """Return the row of a published table that an experiment belongs to."""
-    return f"threshold {row.sparsity:g}" if row.method == "threshold" else row.pruning
-
-
-def is_plain(params: dict[str, Any]) -> bool:
-    """Whether an experiment ranks by magnitude, corrects nothing, takes all layers: as published rows do."""
-    defaults = {"scorer": "magnitude", "mitigation": "none", "layers": None, "side": "output"}
-    return all(params.get(key, default) == default for key, default in defaults.items())
-
-
 def _counterpart(
-    rows: pd.DataFrame, params: dict, hub_names: dict[str, str], cell: Cell, known: list[dict[str, Any]]
+    rows: pd.DataFrame, kinds: dict, hub_names: dict[str, str], cell: Cell, known: list[dict[str, Any]]
 ) -> pd.Series | None:
     """Return the experiment that a cell is of; where a correct run cannot reproduce it, one as published."""
     found = []
     for _, row in rows.iterrows():
-        spec = params[row.model, row.experiment]
-        same_projections = "pattern" not in spec or set(cell.projections) == set(spec["projections"])
-        if (
-            hub_names[row.model] == cell.model
-            and row_word(row) == cell.row
-            and is_plain(spec)
-            and same_projections
-        ):
+        kind = kinds[row.model, row.experiment]
+        same_projections = kind.pattern[0] is None or set(cell.projections) == set(kind.params["projections"])
+        same_row = hub_names[row.model] == cell.model and kind.published_row == cell.row
+        if same_row and kind.is_plain and same_projections:
             found.append(row)
     wanted = bool(known_difference(cell, known))
-    found.sort(key=lambda row: params[row.model, row.experiment].get("as_published", False) != wanted)
+    found.sort(key=lambda row: kinds[row.model, row.experiment].as_published != wanted)
     return found[0] if found else None
 
 

@@ -5,7 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from actsparse.report.fidelity import PERPLEXITY, is_plain, known_difference, row_word
+from actsparse.benchmarks.perplexity import Perplexity
+from actsparse.kinds import Kind
+from actsparse.kinds.dense import Dense
+from actsparse.report.fidelity import known_difference
 from actsparse.report.published import Cell
 
 COLUMNS = [
@@ -22,7 +25,7 @@ COLUMNS = [
 
 def shapes(
     rows: pd.DataFrame,
-    params: dict[tuple[str, str], dict[str, Any]],
+    kinds: dict[tuple[str, str], Kind],
     published: Iterable[Cell],
     known: list[dict[str, Any]],
 ) -> pd.DataFrame:
@@ -34,15 +37,15 @@ def shapes(
     """
     theirs: dict[str, dict[str, float]] = {}
     for cell in published:
-        if cell.metric == PERPLEXITY and not cell.left_out and not known_difference(cell, known):
+        if cell.metric == Perplexity.word and not cell.left_out and not known_difference(cell, known):
             # Where a row was published twice, the first publication counts.
             theirs.setdefault(cell.model, {}).setdefault(cell.row, cell.value)
     found = []
-    for model, of_model in rows.dropna(subset=[PERPLEXITY]).groupby("model", sort=False):
-        plain = [row for _, row in of_model.iterrows() if is_plain(params[model, row.experiment])]
-        ours = {row_word(row): row.perplexity for row in plain}
+    for model, of_model in rows.dropna(subset=[Perplexity.word]).groupby("model", sort=False):
+        of_rows = [(kinds[model, row.experiment], row) for _, row in of_model.iterrows()]
+        ours = {kind.published_row: row.perplexity for kind, row in of_rows if kind.is_plain}
         for other, values in theirs.items():
-            shared = [word for word in values if word in ours and word != "none"]
+            shared = [word for word in values if word in ours and word != Dense.pruning]
             if len(shared) < 2:
                 continue
             rank = pd.Series(ours)[shared].rank()
@@ -55,8 +58,8 @@ def shapes(
                         "row": word,
                         "rank": int(rank[word]),
                         "published_rank": int(published_rank[word]),
-                        "over_dense": ours[word] / ours.get("none", float("nan")),
-                        "published_over_dense": values[word] / values.get("none", float("nan")),
+                        "over_dense": ours[word] / ours.get(Dense.pruning, float("nan")),
+                        "published_over_dense": values[word] / values.get(Dense.pruning, float("nan")),
                         "rank_correlation": rank.corr(published_rank),
                     }
                 )

@@ -8,23 +8,31 @@ from typing import Any
 import jsonschema
 import yaml
 
+from actsparse.benchmarks import BENCHMARKS
+from actsparse.errors import ConfigError
+from actsparse.kinds import KINDS
 
-class ConfigError(ValueError):
-    """A mistake in the config, told in one line."""
 
-
-def validate(config: dict[str, Any], schema_file: str | Path) -> tuple[dict[str, Any], dict[str, dict]]:
-    """Return the config, defaults filled in and keys in order, and the schema of each experiment method.
-
-    Raises ConfigError for the first mistake found.
-    """
+def whole_schema(schema_file: str | Path) -> dict[str, Any]:
+    """Return the schema of a study: the file's, with a key for each benchmark and the words of kinds."""
     schema = yaml.safe_load(Path(schema_file).read_text())
+    parts: dict[str, Any] = {}
+    for key, part in schema["properties"].items():
+        parts |= (
+            {word: found.schema() for word, found in BENCHMARKS.items()}
+            if key == "benchmarks"
+            else {key: part}
+        )
+    parts["experiments"]["additionalProperties"]["properties"]["method"]["enum"] = list(KINDS)
+    parts["tables"]["additionalProperties"]["properties"]["needs"]["items"]["enum"] = list(KINDS)
+    return schema | {"properties": parts}
+
+
+def validate(config: dict[str, Any], schema_file: str | Path) -> dict[str, Any]:
+    """Return the config, defaults filled in, keys in order. Raises ConfigError for the first mistake."""
     config = copy.deepcopy(dict(config))
-    check(config, schema, "")
-    methods = {
-        word: {**method, "$defs": schema["$defs"]} for word, method in schema["$defs"]["methods"].items()
-    }
-    return config, methods
+    check(config, whole_schema(schema_file), "")
+    return config
 
 
 def check(value: Any, schema: dict, where: str) -> None:
@@ -42,14 +50,14 @@ def check(value: Any, schema: dict, where: str) -> None:
 
 
 def _fill_defaults(value: Any, schema: dict, root: dict) -> None:
-    schema = _resolve(schema, root)
+    schema = resolve(schema, root)
     if not isinstance(value, dict):
         return
     for key, part in schema.get("properties", {}).items():
-        default = _resolve(part, root).get("default", part.get("default"))
+        default = resolve(part, root).get("default", part.get("default"))
         if key not in value and default is not None:
             value[key] = copy.deepcopy(default)
-        elif key not in value and "default" in _resolve(part, root):
+        elif key not in value and "default" in resolve(part, root):
             value[key] = None
         if key in value:
             _fill_defaults(value[key], part, root)
@@ -64,7 +72,8 @@ def _fill_defaults(value: Any, schema: dict, root: dict) -> None:
     value |= known | others
 
 
-def _resolve(schema: dict, root: dict) -> dict:
+def resolve(schema: dict, root: dict) -> dict:
+    """Follow $ref; what stands beside it wins."""
     while "$ref" in schema:
         target: Any = root
         for step in schema["$ref"].removeprefix("#/").split("/"):

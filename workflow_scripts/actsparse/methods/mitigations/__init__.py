@@ -1,20 +1,15 @@
-"""Mitigations: how the error of pruning is corrected. One file and one line here make a new one."""
+"""Mitigations: how the error of pruning is corrected. One file here makes a new one.
 
-MITIGATIONS = {
-    "none": "actsparse.methods.mitigations.none:NoMitigation",
-    "variance": "actsparse.methods.mitigations.variance:Variance",
-    "shift": "actsparse.methods.mitigations.shift:Shift",
-    "shift_mean": "actsparse.methods.mitigations.shift:MeanShift",
-    "shift_static": "actsparse.methods.mitigations.static_shift:StaticShift",
-    "learned_shift": "actsparse.methods.mitigations.learned_shift:LearnedShift",
-    "scale_shift": "actsparse.methods.mitigations.scale_shift:ScaleShift",
-    "variance_scale_shift": "actsparse.methods.mitigations.variance_scale_shift:VarianceScaleShift",
-    "smoothing": "actsparse.methods.mitigations.smoothing:Smoothing",
-    "low_rank": "actsparse.methods.mitigations.low_rank:LowRank",
-    "stored_weights": "actsparse.methods.mitigations.stored_weights:StoredWeights",
-}
+A mitigation says of itself, in its class:
+    word: its word in the config; without one it is not for the config.
+    corrects: what must be pruned, of "input", "output" and "weight"; the inputs, if it does not say.
+    changes_input: whether it changes what is ranked and pruned, as a shift does.
+    statistics: whether it needs statistics of calibration inputs.
+    from_the_batch_as_published: as published, what it needs comes from the batch that it corrects.
+    made_by: the artifact that holds its parameters, which are trained for it.
+    requires: keys of the experiment that it cannot do without.
+"""
 
-# Those that need the statistics of calibration inputs (smoothing: unless it is as published).
-MITIGATIONS_WITH_STATISTICS = {"shift_static", "smoothing"}
-# Those with parameters that a job of their own trains (learned_shift: unless it is as published, untrained).
-TRAINED_MITIGATIONS = {"learned_shift", "scale_shift", "variance_scale_shift"}
+from actsparse.registry import Family
+
+MITIGATIONS = Family("mitigation", __name__, __path__[0])

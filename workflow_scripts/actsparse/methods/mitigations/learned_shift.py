@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.mitigation import Mitigation
 from actsparse.methods.mitigations.variance import variance_factor
 from actsparse.methods.per_site import PerSite, of_site
 from actsparse.methods.sparsify import Pattern
@@ -13,7 +13,7 @@ from actsparse.models.sites import Site
 
 
 @dataclass
-class LearnedShift(NoMitigation):
+class LearnedShift(Mitigation):
     """The layer gets prune(x - eta) + eta, eta (d) trained (`actsparse.calibration.training`), from zero on.
 
     As published in the first revision nothing is trained: the layer gets v * (prune(x - eta) + eta) with the
@@ -21,6 +21,11 @@ class LearnedShift(NoMitigation):
     v is sqrt(var(x) / var(prune(x))) over all of it, by magnitude in `pattern`. Where a later batch has more
     tokens, the artifact fails; here those beyond the first batch's are not shifted.
     """
+
+    word = "learned_shift"
+    changes_input = True
+    made_by = "trained_parameters"
+    from_the_batch_as_published = True
 
     parameters: PerSite = field(default_factory=dict)
     as_published: bool = False

@@ -6,16 +6,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.mitigation import Mitigation
 from actsparse.models.sites import Site
 
 
 @dataclass
-class LowRank(NoMitigation):
+class LowRank(Mitigation):
     """The output gains (x - x_s) (A B)^T, A B the truncated singular value decomposition of the weight.
 
     `rank` is cut to the smaller dimension of a weight. Factors are computed once per site.
     """
+
+    word = "low_rank"
+    requires = ("rank",)
 
     rank: int
 

@@ -5,14 +5,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.mitigation import Mitigation
 from actsparse.methods.per_site import PerSite, of_site
 from actsparse.models.sites import Site
 
 
 @dataclass
-class ScaleShift(NoMitigation):
+class ScaleShift(Mitigation):
     """The output becomes y * (1 + scale) + shift, per output channel, trained from zero on."""
+
+    word = "scale_shift"
+    made_by = "trained_parameters"
 
     parameters: PerSite = field(default_factory=dict)
 

@@ -4,17 +4,20 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.mitigation import Mitigation
 from actsparse.models.sites import Site
 
 
 @dataclass
-class Shift(NoMitigation):
+class Shift(Mitigation):
     """The layer gets prune(x - eta) + eta, eta the median of each token (later revision of the paper).
 
     As published in the first revision, and in the artifact, eta is the token's mean. Of an even number of
     elements the median is the lower of the two in the middle.
     """
+
+    word = "shift"
+    changes_input = True
 
     as_published: bool = False
 
@@ -36,6 +39,8 @@ class Shift(NoMitigation):
 @dataclass
 class MeanShift(Shift):
     """Shift by the token's mean."""
+
+    word = "shift_mean"
 
     def centre(self, x: Tensor) -> Tensor:
         """Return eta, (..., 1), in the dtype of `x` (..., d)."""

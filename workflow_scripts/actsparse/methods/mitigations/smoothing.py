@@ -5,18 +5,23 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.mitigation import Mitigation
 from actsparse.methods.per_site import PerSite, of_site
 from actsparse.models.sites import Site
 
 
 @dataclass
-class Smoothing(NoMitigation):
+class Smoothing(Mitigation):
     """x / s is pruned and multiplied with W * s, s_i = sqrt(max abs X_:,i / max abs W_:,i).
 
     The survivors are multiplied by s instead of the weight: the same product, and the weight stays as it
     is. The maximum of X is that of calibration inputs; as published, of the current batch.
     """
+
+    word = "smoothing"
+    changes_input = True
+    statistics = True
+    from_the_batch_as_published = True
 
     statistics: PerSite | None = None
     as_published: bool = False

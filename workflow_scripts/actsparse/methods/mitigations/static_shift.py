@@ -4,14 +4,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.mitigation import Mitigation
 from actsparse.methods.per_site import PerSite, of_site
 from actsparse.models.sites import Site
 
 
 @dataclass
-class StaticShift(NoMitigation):
+class StaticShift(Mitigation):
     """The layer gets prune(x - eta) + eta, eta a number of the site: the mean of tokens' medians."""
+
+    word = "shift_static"
+    changes_input = True
+    statistics = True
 
     statistics: PerSite
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.mitigation import Mitigation
 from actsparse.methods.per_site import PerSite, of_site
 from actsparse.models.sites import Site
 
 
 @dataclass
-class StoredWeights(NoMitigation):
+class StoredWeights(Mitigation):
     """What is pruned is the stored weight, not the model's."""
 
     parameters: PerSite

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from actsparse.methods.mitigations.none import NoMitigation
+from actsparse.methods.mitigations.mitigation import Mitigation
 from actsparse.models.sites import Site
 
 
 @dataclass
-class Variance(NoMitigation):
+class Variance(Mitigation):
     """The layer gets x_s * sqrt(var(x) / var(x_s)), x_s the pruned x, variances per token.
 
     As published (first revision) they are over the whole batch.
     """
+
+    word = "variance"
 
     as_published: bool = False
 

@@ -13,6 +13,8 @@ from actsparse.models.sites import Site
 class VarianceScaleShift(ScaleShift):
     """As `variance` before the layer and as `scale_shift`, trained on top of it, after the layer."""
 
+    word = "variance_scale_shift"
+
     def restore(self, kept: Tensor, x: Tensor, site: Site) -> Tensor:
         """Return `kept` with the variance of `x`."""
         return Variance().restore(kept, x, site)

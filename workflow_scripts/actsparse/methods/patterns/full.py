@@ -12,6 +12,8 @@ from actsparse.models.sites import Site
 class Full:
     """Keep everything; for weights that are pruned already, and to see what a mitigation does by itself."""
 
+    word = "full"
+
     reads_site = False
 
     def check(self, site: Site) -> None:

@@ -17,6 +17,8 @@ class NOfM:
     Raises ValueError at `check` when a site's width is not a multiple of `m`.
     """
 
+    word = "n_of_m"
+
     n: int
     m: int
 

@@ -11,6 +11,8 @@ from actsparse.models.sites import Site
 class Threshold:
     """Keep where score >= values[projection]["layer_<i>"], compared in float32."""
 
+    word = "threshold"
+
     values: dict[str, dict[str, float]]
 
     reads_site = True

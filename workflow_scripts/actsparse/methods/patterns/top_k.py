@@ -19,6 +19,8 @@ class TopK:
     The rounding favours keeping: realised sparsity never exceeds `sparsity`. Ties go to the earlier element.
     """
 
+    word = "top_k"
+
     sparsity: float
 
     reads_site = False

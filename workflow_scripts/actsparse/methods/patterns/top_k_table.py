@@ -12,6 +12,8 @@ from actsparse.models.sites import Site
 class TopKTable:
     """TopK with sparsity values[projection]["layer_<i>"] (`actsparse.methods.sparsity_table`)."""
 
+    word = "top_k_table"
+
     values: dict[str, dict[str, float]]
 
     reads_site = True

@@ -1,17 +1,18 @@
-"""Scorers: what ranks the elements of a site. One file and one line here make a new one."""
+"""Scorers: what ranks the elements of a site. One file here makes a new one.
 
-SCORERS = {
-    "magnitude": "actsparse.methods.scorers.magnitude:Magnitude",
-    "clact": "actsparse.methods.scorers.clact:Clact",
-    "amber": "actsparse.methods.scorers.amber:Amber",
-    "wina": "actsparse.methods.scorers.wina:Wina",
-    "random": "actsparse.methods.scorers.random:Random",
-    "wanda": "actsparse.methods.scorers.wanda:Wanda",
-    "sparsegpt": "actsparse.methods.scorers.sparsegpt:SparseGPT",
-    "cats": "actsparse.methods.scorers.cats:Cats",
-}
+A scorer says of itself, in its class:
+    word: its word in the config.
+    ranks: which of "input", "output" and "weight" of a layer; without it, any.
+    patterns: the patterns it goes with; without it, all that are not thresholds.
+    thresholds: whether thresholds may be quantiles of its scores, which are then counted; if it ranks nothing
+        but some projections' outputs, `counted` names these.
+    statistics: whether it needs statistics of calibration inputs.
+    from_the_batch_as_published: as published, what it needs comes from the batch that it ranks.
+    unchanged_input: whether its statistics are of inputs that no mitigation has changed.
+    seeded: whether it draws random numbers, from the study's seed.
+    made_by: the artifact that holds weights which are pruned for it beforehand.
+"""
 
-# Those that a site's statistics are calibrated for (clact: unless it is as published).
-SCORERS_WITH_STATISTICS = {"clact", "wanda"}
-# Those whose pruned weights are computed by a job of their own.
-SCORERS_WITH_PRUNED_WEIGHTS = {"sparsegpt"}
+from actsparse.registry import Family
+
+SCORERS = Family("scorer", __name__, __path__[0])

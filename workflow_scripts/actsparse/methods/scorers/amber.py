@@ -19,6 +19,9 @@ class Amber:
     99.5 % quantiles; it is computed once per site.
     """
 
+    word = "amber"
+    ranks = ("input",)
+
     reads_site = True
     factors: dict[str, Tensor] = field(default_factory=dict, repr=False)
 

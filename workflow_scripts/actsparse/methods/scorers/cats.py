@@ -14,6 +14,11 @@ class Cats:
     Zeroing y where they are low zeroes act(y) for SiLU and GELU, and with it the product with up's output.
     """
 
+    word = "cats"
+    ranks = ("output",)
+    thresholds = True
+    counted = ("gate_proj",)
+
     reads_site = True
 
     def score(self, x: Tensor, site: Site) -> Tensor:

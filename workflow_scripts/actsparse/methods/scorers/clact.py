@@ -17,6 +17,12 @@ class Clact:
     padding and on tokens that follow it.
     """
 
+    word = "clact"
+    ranks = ("input",)
+    statistics = True
+    from_the_batch_as_published = True
+    unchanged_input = True
+
     statistics: PerSite | None = None
     as_published: bool = False
 

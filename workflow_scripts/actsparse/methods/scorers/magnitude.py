@@ -11,6 +11,10 @@ from actsparse.models.sites import Site
 class Magnitude:
     """Scores are abs(x)."""
 
+    word = "magnitude"
+    ranks = ("input", "output", "weight")
+    thresholds = True
+
     reads_site = False
 
     def score(self, x: Tensor, site: Site) -> Tensor:

@@ -20,6 +20,10 @@ class Random:
     They do not depend on the batch, on the device or on what ran before.
     """
 
+    word = "random"
+    ranks = ("input", "output", "weight")
+    seeded = True
+
     seed: int = 0
 
     reads_site = True

@@ -13,3 +13,9 @@ class SparseGPT(Magnitude):
     (`actsparse.calibration.sparsegpt`). So its weights are computed once, by a job of their own, and used
     with the pattern `full` and the mitigation `stored_weights`.
     """
+
+    word = "sparsegpt"
+    ranks = ("weight",)
+    thresholds = False
+    patterns = ("n_of_m", "top_k")
+    made_by = "pruned_weights"

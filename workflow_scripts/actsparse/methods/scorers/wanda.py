@@ -16,6 +16,10 @@ class Wanda:
     that is already pruned up to there.
     """
 
+    word = "wanda"
+    ranks = ("weight",)
+    statistics = True
+
     statistics: PerSite
 
     reads_site = True

@@ -12,6 +12,9 @@ from actsparse.models.sites import Site
 class Wina:
     """Scores are abs(x_i) * norm(W_:,i): an input counts by what it can move in the output."""
 
+    word = "wina"
+    ranks = ("input",)
+
     reads_site = True
     norms: dict[str, Tensor] = field(default_factory=dict, repr=False)
 

@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 from actsparse.report.figures.data import StudyData, projections_of
 from actsparse.report.figures.style import COLOURS, legend_below, panels
 
+NEEDS = {"active_neurons"}
+
 
 def draw(data: StudyData) -> Figure:
     """A row per model and sparsity, a panel per projection: the median over a layer's neurons of the part of

@@ -5,34 +5,19 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
+from actsparse.benchmarks.perplexity import Perplexity
+from actsparse.kinds.codebook import Codebook
+from actsparse.kinds.dense import Dense
+from actsparse.kinds.threshold import Threshold
 from actsparse.report.figures.data import StudyData, projections_of
 from actsparse.report.figures.style import GREY, MARKERS, legend_below, log_scale, panels, ramp
-from actsparse.report.tables.records import number
+from actsparse.report.tables.records import kind_of, numbers
 
 LINES = ("-", "--", "-.", (0, (1, 1)))
 BASELINE = {"linestyle": ":", "marker": "_", "markersize": 7, "linewidth": 0.9}
-# What codebooks of one size may differ in, and how a legend says it.
-KINDS = {
-    "algorithm": "{}",
-    "scope": "{}",
-    "threshold": "threshold {}",
-    "groups": "groups {:g}",
-    "allocation": "{}",
-    "patterns_of": "fitted to the {} model",
-    "importance": "weighed by {}",
-    "seeding": "{}",
-    "seed_sparsity": "seeds from {:g}",
-    "validation": "validation {:g}",
-    "replace_below": "replaced below {:g}",
-    "balanced": "balanced {}",
-    "warm_up": "warm-up {:g}",
-    "as_published": "published protocol {}",
-    "combine": "{}",
-    "joint": "joint {}",
-    "assignment": "{}",
-    "router_rank": "rank {:g}",
-    "router_loss": "{}",
-}
+NEEDS = {"codebooks", "perplexity"}
+# The axes of the figure itself.
+SHOWN = ("clusters", "centroid_sparsity", "projections", "centroids")
 
 
 def draw(data: StudyData) -> Figure:
@@ -68,12 +53,10 @@ def draw(data: StudyData) -> Figure:
 
 def _codebooks(data: StudyData, model: str) -> pd.DataFrame:
     rows = [
-        record["params"]
-        | {"projection": projection, "perplexity": number(record["value"]), "baseline_recall": math.nan}
-        | found
+        kind.params | {"baseline_recall": math.nan} | row | {"perplexity": measured[Perplexity.word]}
         for records in data.of_model(model).values()
-        for record in [records["perplexity"]]
-        for projection, found in record.get("coverage", {}).items()
+        for kind, measured in [(kind_of(records), numbers(records))]
+        for row in kind.rows(records[Perplexity.word])
     ]
     frame = pd.DataFrame(rows).sort_values("clusters", kind="stable")
     frame["kind"] = _kinds(frame)
@@ -82,11 +65,25 @@ def _codebooks(data: StudyData, model: str) -> pd.DataFrame:
 
 def _kinds(frame: pd.DataFrame) -> list[str]:
     """Return in which words codebooks differ beyond K and the centroid sparsity; "" where in none."""
-    differing = [key for key in KINDS if key in frame and frame[key].nunique(dropna=False) > 1]
+    differing = [
+        key
+        for key in Codebook.keys
+        if key not in SHOWN and key in frame and frame[key].nunique(dropna=False) > 1
+    ]
     return [
-        ", ".join(KINDS[key].format(row[key]) for key in differing if pd.notna(row[key]))
+        ", ".join(filter(None, (_said(key, row[key]) for key in differing)))
         for row in frame.to_dict("records")
     ]
+
+
+def _said(key: str, value: object) -> str:
+    """Return how a legend tells the value of a key: nothing of what is not so, or of a usual number."""
+    usual = not isinstance(value, str) and value == Codebook.keys[key].get("default")
+    if pd.isna(value) or value is False or usual:
+        return ""
+    words = key.replace("_", " ")
+    plain = words if value is True else "{}" if isinstance(value, str) else f"{words} {{:g}}"
+    return Codebook.legends.get(key, plain).format(value)
 
 
 def _variants(frame: pd.DataFrame):
@@ -119,9 +116,9 @@ def _draw_recall(axes, frame: pd.DataFrame) -> None:
 
 def _draw_references(axes, data: StudyData, model: str, thresholds: set[float]) -> None:
     for records in data.of_model(model).values():
-        record = records["perplexity"]
-        if record["method"] == "dense":
-            axes.axhline(number(record["value"]), color=GREY, linestyle="--", label="dense")
-        if record["method"] == "threshold" and record["params"]["sparsity"] in thresholds:
-            label = f"thresholds alone, {record['params']['sparsity']:g}"
-            axes.axhline(number(record["value"]), color=GREY, linestyle="-.", label=label)
+        kind, value = kind_of(records), numbers(records)[Perplexity.word]
+        if isinstance(kind, Dense):
+            axes.axhline(value, color=GREY, linestyle="--", label=kind.legend)
+        if isinstance(kind, Threshold) and kind.target_sparsity in thresholds:
+            label = f"thresholds alone, {kind.target_sparsity:g}"
+            axes.axhline(value, color=GREY, linestyle="-.", label=label)

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from actsparse.columns import Column
 from actsparse.jobs.files import read_json
-from actsparse.report.tables.records import Results, read_results
+from actsparse.report.tables.records import Results, by_benchmark, read_results
+from actsparse.study.tables import benchmark_columns
 
 Site = tuple[str, str]
 FIRST = ("gate_proj", "up_proj", "down_proj")
@@ -25,17 +27,23 @@ class StudyData:
     active: {(model, sparsity): {projection: part of the tokens that neurons are active for, (layers, 5)}},
         the 5, 25, 50, 75 and 95 % quantiles over the neurons of a layer.
     jobs: one row per job with the columns rule, job, seconds, memory_gb.
+    columns: those of the benchmarks, by name.
     """
 
     results: Results
     thresholds: dict[Site, dict[str, np.ndarray]]
     active: dict[Site, dict[str, np.ndarray]]
     jobs: pd.DataFrame
+    columns: dict[str, Column] = field(default_factory=dict)
+
+    def column(self, name: str) -> Column:
+        """Return a column of the benchmarks."""
+        return self.columns.get(name, Column(name))
 
     @property
     def models(self) -> list[str]:
-        """The models, in the order of the results."""
-        return list(dict.fromkeys(model for model, _ in self.results))
+        """The models, in the order of the results; of a study without any, those that have thresholds."""
+        return list(dict.fromkeys(model for model, _ in self.results or self.thresholds))
 
     def of_model(self, model: str) -> dict[str, dict[str, dict[str, Any]]]:
         """Return {experiment: {benchmark: record}} of one model."""
@@ -49,15 +57,22 @@ def projections_of(found: Iterable[Iterable[str]]) -> list[str]:
 
 
 def read_study(
-    results: Iterable[Path], thresholds: Iterable[Path], active: Iterable[Path], benchmarks: Path
+    results: Iterable[Path],
+    thresholds: Iterable[Path],
+    active: Iterable[Path],
+    benchmarks: Path,
+    config: dict[str, Any],
 ) -> StudyData:
     """Read result JSONs, thresholds and summaries of active neurons (both <model>/<sparsity>.json), and the
-    folder of Snakemake's benchmark files (<rule>/<job>.tsv)."""
+    folder of Snakemake's benchmark files (<rule>/<job>.tsv); `config` is the study's, validated."""
+    found = read_results(results)
+    columns = benchmark_columns(config, by_benchmark(found))
     return StudyData(
-        results=read_results(results),
+        results=found,
         thresholds={_site(Path(path)): _by_layer(read_json(path)) for path in thresholds},
         active={_site(Path(path)): _quantiles(read_json(path)) for path in active},
         jobs=read_jobs(Path(benchmarks)),
+        columns={column.name: column for column in columns},
     )
 
 

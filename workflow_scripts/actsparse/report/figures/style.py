@@ -7,6 +7,7 @@ import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from actsparse.columns import Column
 from actsparse.jobs.files import atomic_path
 
 matplotlib.use("agg")
@@ -71,6 +72,14 @@ def log_scale(axis) -> None:
     axis.set_major_locator(ticks)
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
     axis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.9g}"))
+
+
+def scale_of(axis, column: Column) -> str:
+    """Make an axis logarithmic where its column has no upper bound; return what its label says of that."""
+    if not column.large:
+        return ""
+    log_scale(axis)
+    return " (log scale)"
 
 
 def legend_below(figure: Figure, *sources: Axes) -> None:

@@ -5,6 +5,8 @@ from matplotlib.figure import Figure
 from actsparse.report.figures.data import StudyData, projections_of
 from actsparse.report.figures.style import MARKERS, log_scale, panels, ramp
 
+NEEDS = {"thresholds"}
+
 
 def draw(data: StudyData) -> Figure:
     """A row per model, a panel per projection, a line per sparsity."""

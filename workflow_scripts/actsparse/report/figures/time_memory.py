@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from actsparse.report.figures.data import StudyData
 from actsparse.report.figures.style import COLOURS, log_scale, panels
 
+NEEDS = {"evaluations"}
 INCH_PER_RULE = 0.28
 
 

@@ -5,28 +5,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from actsparse.report.tables.sources import STDERR
+from actsparse.columns import STDERR
+from actsparse.columns import Column as Known
+from actsparse.kinds import KINDS
+from actsparse.kinds.dense import Dense
 
-DECIMALS = {
-    "runtime_min": 2,
-    "peak_memory_mb": 0,
-    "centroid_sparsity": 2,
-    "sparsity": 2,
-    "rank_correlation": 2,
-    # Thresholds, which may be small.
-    **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), 4),
-}
-# As the published tables have them.
-DEFAULT_DECIMALS = 3
-# Five digits in all, at most three after the point: the last ones of a large perplexity mean nothing.
-FIVE_DIGITS = {"perplexity", "perplexity_over_dense", "over_dense", "published_over_dense"}
-# Of any metric, so with as many digits as it was published with.
-ANY_METRIC = {"published", "reproduced", "difference"}
 MISSING = "–"
-LOWER_IS_BETTER = {"perplexity", "perplexity_over_dense"}
-HIGHER_IS_BETTER = {"mean_accuracy", "recall", "precision", "energy", "accuracy"}
-EXPERIMENT_EQUALS = ("model", "target_sparsity")
-CODEBOOK_EQUALS = ("model", "projection", "threshold", "centroid_sparsity")
+EQUALS = ("model", "target_sparsity")
 
 
 @dataclass(frozen=True)
@@ -48,43 +33,51 @@ class Column:
     cells: list[Cell]
 
 
-def columns(table: pd.DataFrame, best: pd.DataFrame, headings: dict[str, str]) -> list[Column]:
+def columns(
+    table: pd.DataFrame, best: pd.DataFrame, known: dict[str, Known], headings: dict[str, str]
+) -> list[Column]:
     """Return the columns of a chosen table; those of standard errors go into the cells of their metric."""
     found = []
     for name in table:
         if name.removesuffix(STDERR) in table and name.endswith(STDERR):
             continue
+        about = known.get(name, Known(name))
         errors = table.get(name + STDERR, pd.Series(math.nan, index=table.index))
         numeric = pd.api.types.is_numeric_dtype(table[name])
         cells = [
             Cell(
-                value=shown(value, name),
-                stderr="" if pd.isna(error) or pd.isna(value) else shown(error, name, size=value),
+                value=shown(value, about),
+                stderr="" if pd.isna(error) or pd.isna(value) else shown(error, about, size=value),
                 best=bool(is_best),
                 sort=value if numeric else str(value),
             )
             for value, error, is_best in zip(table[name], errors, best[name], strict=True)
         ]
-        found.append(Column(headings.get(name, name), numeric, cells))
+        found.append(Column(headings.get(name, about.title), numeric, cells))
     return found
 
 
-def best_values(table: pd.DataFrame, rows: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
+def best_values(
+    table: pd.DataFrame, rows: pd.DataFrame, known: dict[str, Known], source: str = "evaluations"
+) -> pd.DataFrame:
     """Return where a metric is the best among its equals, the dense model aside.
 
-    Equals are experiments of one model at one target sparsity; codebooks of one projection, threshold and
-    centroid sparsity. `rows` is the source that `table` was chosen from, with its index. Ties are all best;
-    where all equals have the same value, none is.
+    Equals are experiments of one model at one target sparsity, or what the kind with rows of its own says.
+    `rows` is the source that `table` was chosen from, with its index. Ties are all best; where all equals
+    have the same value, none is.
     """
     methods = rows["method"] if "method" in rows else pd.Series("", index=rows.index)
-    contenders = table.index[methods.loc[table.index] != "dense"]
-    what = CODEBOOK_EQUALS if "projection" in rows else EXPERIMENT_EQUALS
+    contenders = table.index[methods.loc[table.index] != Dense.word]
+    what = EQUALS
+    for kind in KINDS.values():
+        if kind.extra_rows and kind.extra_rows.source == source:
+            what = kind.extra_rows.equals
     keys = [rows.loc[contenders, key] for key in what if key in rows]
     best = pd.DataFrame(False, index=table.index, columns=table.columns)
     for name in table:
-        sign = -1 if name in LOWER_IS_BETTER else 1 if name in HIGHER_IS_BETTER or name in tasks else 0
-        if sign and keys and len(contenders):
-            values = sign * table.loc[contenders, name]
+        better = known[name].better if name in known else None
+        if better and keys and len(contenders):
+            values = (-1 if better == "lower" else 1) * table.loc[contenders, name]
             equals = values.groupby(keys, dropna=False)
             largest = equals.transform("max")
             best.loc[contenders, name] = (values == largest) & (largest > equals.transform("min"))
@@ -103,21 +96,21 @@ def common_to_all_rows(table: pd.DataFrame) -> dict[str, str]:
     return {name: str(table[name].dropna().iloc[0]) for name in same}
 
 
-def shown(value: object, name: str, size: float | None = None) -> str:
+def shown(value: object, column: Known, size: float | None = None) -> str:
     """Return a value as text, rounded as its column is; the number of digits hides no order of magnitude.
 
     A standard error is rounded as the value of `size` that it belongs to.
     """
     if pd.isna(value):
         # What is measured of every experiment and yet no number was not finite.
-        return "nan" if name in LOWER_IS_BETTER else MISSING
+        return "nan" if column.better == "lower" else MISSING
     if not isinstance(value, float):
         return str(value)
     size = abs(value if size is None else size)
-    if name in ANY_METRIC:
-        return f"{value:.6g}"
+    if column.significant:
+        return f"{value:.{column.significant}g}"
     if size >= 1e6:
         return f"{value:.3e}"
-    if name in FIVE_DIGITS:
+    if column.large:
         return f"{value:,.{max(0, min(3, 5 - len(str(int(size)))))}f}"
-    return f"{value:.{DECIMALS.get(name, DEFAULT_DECIMALS)}f}"
+    return f"{value:.{column.decimals}f}"

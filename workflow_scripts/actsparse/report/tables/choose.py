@@ -1,16 +1,14 @@
 """The rows and columns of a source that a table asks for."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-from actsparse.report.tables.sources import STDERR
+from actsparse.columns import STDERR
+from actsparse.study.tables import stands_for
 
-TASKS = "tasks"
 
-
-def choose(rows: pd.DataFrame, declared: dict[str, Any], tasks: Iterable[str]) -> pd.DataFrame:
+def choose(rows: pd.DataFrame, declared: dict[str, Any], config: dict[str, Any]) -> pd.DataFrame:
     """Return the rows and columns that a declaration asks for, under the source's own index and column names.
 
     Columns that this study does not have are left out. With `standard_errors`, the columns `<metric>_stderr`
@@ -23,7 +21,7 @@ def choose(rows: pd.DataFrame, declared: dict[str, Any], tasks: Iterable[str]) -
         chosen = chosen.sort_values([c for c in declared["order"] if c in chosen], kind="stable")
     columns = []
     for column in declared["columns"]:
-        for name in tasks if column == TASKS else [column]:
+        for name in stands_for(column, config):
             columns.append(name)
             if declared.get("standard_errors"):
                 columns.append(name + STDERR)

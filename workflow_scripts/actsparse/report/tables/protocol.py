@@ -1,24 +1,16 @@
-"""What the numbers of a study were measured on, in a sentence for captions."""
+"""What the numbers of a study were measured on, in sentences for captions."""
 
 from typing import Any
 
+from actsparse.benchmarks import BENCHMARKS
+from actsparse.kinds import KINDS
+from actsparse.wording import told_windows
+
 
 def protocol(config: dict[str, Any]) -> dict[str, str]:
-    """Return {source of a table: sentence} of a validated config; "" where there is nothing to say."""
-    measured = _on("Perplexity", config.get("perplexity"))
-    covered = _on("Perplexity and coverage", config.get("perplexity"))
-    zero_shot = config.get("zero_shot")
-    if zero_shot:
-        items = "all items" if zero_shot["limit"] is None else f"the first {zero_shot['limit']} items"
-        measured += f" Accuracy on {items} of each task, {zero_shot['num_fewshot']}-shot."
-    calibrated = _on("Counted", config.get("calibration"))
-    return {"evaluations": measured.strip(), "codebooks": covered, "thresholds": calibrated}
-
-
-def _on(what: str, use: dict[str, Any] | None) -> str:
-    if not use:
-        return ""
-    count = "all" if use["sequences"] is None else use["sequences"]
-    return (
-        f"{what} on {count} windows of {use['sequence_length']:,} tokens of {use['corpus']} ({use['split']})."
-    )
+    """Return {source of a table: sentences} of a validated config; "" where there is nothing to say."""
+    told = {word: benchmark.told(config) for word, benchmark in BENCHMARKS.items() if word in config}
+    calibration = config.get("calibration")
+    counted = f"Counted on {told_windows(calibration)}." if calibration else ""
+    extra = {kind.extra_rows.source: kind.told_rows(config) for kind in KINDS.values() if kind.extra_rows}
+    return {"evaluations": " ".join(told.values()), "thresholds": counted, **extra}

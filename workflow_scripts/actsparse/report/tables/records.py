@@ -1,13 +1,13 @@
 """The result JSONs of a study, and the numbers that tables and figures take from them."""
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from actsparse.benchmarks import BENCHMARKS
+from actsparse.columns import STDERR
 from actsparse.jobs.files import read_json
-
-HEADLINE_METRIC = "acc"
+from actsparse.kinds import KINDS, Kind
 
 Records = dict[str, dict[str, Any]]
 Results = dict[tuple[str, str], Records]
@@ -22,24 +22,25 @@ def read_results(paths: Iterable[str | Path]) -> Results:
     return results
 
 
-def number(value: float | None) -> float:
-    """Return a value of a JSON as a float; null (not finite, or not measured) is NaN."""
-    return math.nan if value is None else value
-
-
-def accuracies(records: Records) -> dict[str, tuple[float, float]]:
-    """Return {task: (accuracy, its standard error)}; empty without zero-shot results."""
-    found = {}
-    for task, metrics in records.get("zero_shot", {}).get("tasks", {}).items():
-        headline = metrics[HEADLINE_METRIC]
-        found[task] = (number(headline["value"]), number(headline.get("stderr")))
+def by_benchmark(results: Results) -> dict[str, list[dict[str, Any]]]:
+    """Return the records of each benchmark."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for records in results.values():
+        for word, record in records.items():
+            found.setdefault(word, []).append(record)
     return found
 
 
-def mean_accuracy(records: Records) -> tuple[float, float]:
-    """Return the mean accuracy over tasks and its standard error, the tasks taken as independent."""
-    found = accuracies(records)
-    if not found:
-        return math.nan, math.nan
-    values, errors = zip(*found.values(), strict=True)
-    return sum(values) / len(found), math.sqrt(sum(error**2 for error in errors)) / len(found)
+def kind_of(records: Records) -> Kind:
+    """Return the experiment that results are of."""
+    first = next(iter(records.values()))
+    return KINDS[first["method"]].of(first["params"])
+
+
+def numbers(records: Records) -> dict[str, float]:
+    """Return {column: value, column_stderr: its standard error} of all benchmarks of an experiment."""
+    found = {}
+    for word, record in records.items():
+        for column, (value, stderr) in BENCHMARKS[word].numbers(record).items():
+            found |= {column: value, column + STDERR: stderr}
+    return found

@@ -4,25 +4,26 @@ from pathlib import Path
 
 import pandas as pd
 
+from actsparse.columns import Column as Known
 from actsparse.jobs.files import atomic_path
 from actsparse.report.tables.cells import Cell, Column, best_values, columns, common_to_all_rows
-from actsparse.report.tables.declared import headings
 from actsparse.report.tables.html import html_page
 from actsparse.report.tables.latex import latex_table
 
 
 def write_table(
-    table: pd.DataFrame, rows: pd.DataFrame, declared: dict, name: str, tasks: list[str], folder: Path
+    table: pd.DataFrame, rows: pd.DataFrame, declared: dict, known: dict[str, Known], name: str, folder: Path
 ) -> None:
     """Write `<folder>/<name>.csv`, `.md`, `.tex` and `.html`, each atomically.
 
-    `table` was chosen from `rows` as `declared` says. What all rows have in common is a column of the CSV and
-    stands in the caption of the others.
+    `table` was chosen from `rows` as `declared` says; `known` are the columns of their source. What all rows
+    have in common is a column of the CSV and stands in the caption of the others.
     """
-    named = headings(declared)
+    named = headings(table, declared["columns"], known)
     common = common_to_all_rows(table)
     caption = " ".join([declared["caption"], *told(common, named)])
-    shown = columns(table.drop(columns=list(common)), best_values(table, rows, tasks), named)
+    best = best_values(table, rows, known, declared.get("source", ""))
+    shown = columns(table.drop(columns=list(common)), best, known, named)
     for suffix, text in (
         ("csv", csv_text(table)),
         ("md", f"{caption}\n\n{markdown_table(shown)}"),
@@ -31,6 +32,14 @@ def write_table(
     ):
         with atomic_path(Path(folder) / f"{name}.{suffix}") as temporary:
             temporary.write_text(text)
+
+
+def headings(
+    table: pd.DataFrame, given: dict[str, str] | list[str], known: dict[str, Known]
+) -> dict[str, str]:
+    """Return {column: heading}: the given one, else the column's own."""
+    own = {name: known[name].title if name in known else name for name in table}
+    return own | (given if isinstance(given, dict) else {})
 
 
 def told(common: dict[str, str], named: dict[str, str]) -> list[str]:

@@ -1,81 +1,74 @@
-"""The rows that tables choose from: evaluations, codebooks, thresholds. All columns, all digits."""
+"""The rows that tables choose from: evaluations, what kinds add, thresholds. All columns, all digits."""
 
-import math
 from collections.abc import Iterable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from actsparse.jobs.files import read_json
-from actsparse.methods.sparsity_table import TABLE_SUFFIX
-from actsparse.report.tables.records import Results, accuracies, mean_accuracy, number
+from actsparse.columns import Column
+from actsparse.jobs.files import number, read_json
+from actsparse.kinds import KINDS
+from actsparse.kinds.dense import Dense
+from actsparse.report.tables.records import Results, kind_of, numbers
 
-STDERR = "_stderr"
-WEIGHTS = " wt"
 
-
-def evaluations(results: Results) -> pd.DataFrame:
+def evaluations(results: Results, columns: Iterable[Column] = ()) -> pd.DataFrame:
     """Return one row per (model, experiment), in the order of `results`.
 
-    Columns: model, experiment, method, pruning (see `pruning_word`), every parameter of some method,
-    perplexity, perplexity_over_dense, one per task, mean_accuracy, `<metric>_stderr` of these,
-    target_sparsity, realised_sparsity, replaced_linear_layers and the same as_published, runtime_min,
-    peak_memory_mb. Realised sparsity is that of the perplexity run where there is one. A perplexity that is
-    not finite is NaN.
+    Columns: model, experiment, method, pruning (`Kind.pruning`), every parameter of some method, those of the
+    benchmarks and `<column>_stderr` of these, target_sparsity, realised_sparsity, replaced_linear_layers and
+    the same as_published, runtime_min, peak_memory_mb. Realised sparsity is that of the first benchmark. What
+    is not finite is NaN. Of `columns`, those of the benchmarks, the ones with a ratio to the dense model get
+    it.
     """
     rows = []
     for (model, experiment), records in results.items():
-        first = next(iter(records.values()))
-        row = {
-            **{key: value for key, value in first["params"].items() if not isinstance(value, list | dict)},
-            "model": model,
-            "experiment": experiment,
-            "method": first["method"],
-            "pruning": pruning_word(first["method"], first["params"]),
-            "target_sparsity": target_sparsity(first["method"], first["params"]),
-            "realised_sparsity": first["realised_sparsity"],
-            "replaced_linear_layers": first["replaced_linear_layers"],
-            "replaced_linear_layers_as_published": first.get("replaced_linear_layers_as_published"),
-            "runtime_min": sum(record["seconds"] for record in records.values()) / 60,
-            "peak_memory_mb": max(record.get("peak_memory_mb", 0) for record in records.values()),
-        }
-        if "perplexity" in records:
-            row["perplexity"] = number(records["perplexity"]["value"])
-            row["perplexity" + STDERR] = number(records["perplexity"].get("stderr"))
-        for task, (accuracy, stderr) in accuracies(records).items():
-            row |= {task: accuracy, task + STDERR: stderr}
-        if "zero_shot" in records:
-            row["mean_accuracy"], row["mean_accuracy" + STDERR] = mean_accuracy(records)
-        rows.append(row)
+        first, kind = next(iter(records.values())), kind_of(records)
+        rows.append(
+            {
+                **{key: value for key, value in kind.params.items() if not isinstance(value, list | dict)},
+                "model": model,
+                "experiment": experiment,
+                "method": kind.word,
+                "pruning": kind.pruning,
+                "target_sparsity": kind.target_sparsity,
+                "realised_sparsity": first["realised_sparsity"],
+                "replaced_linear_layers": first["replaced_linear_layers"],
+                "replaced_linear_layers_as_published": first.get("replaced_linear_layers_as_published"),
+                "runtime_min": sum(record["seconds"] for record in records.values()) / 60,
+                "peak_memory_mb": max(record.get("peak_memory_mb", 0) for record in records.values()),
+                **numbers(records),
+            }
+        )
     table = pd.DataFrame(rows)
-    if "perplexity" in table:
-        dense = table[table.method == "dense"].set_index("model").perplexity
-        table["perplexity_over_dense"] = table.perplexity / table.model.map(dense[~dense.index.duplicated()])
+    for column in columns:
+        if column.over_dense and column.name in table:
+            dense = table[table.method == Dense.word].set_index("model")[column.name]
+            ratio = table[column.name] / table.model.map(dense[~dense.index.duplicated()])
+            table[f"{column.name}_over_dense"] = ratio
     return table
 
 
-def codebooks(results: Results) -> pd.DataFrame:
-    """Return one row per (model, experiment, projection): coverage of held-out patterns, perplexity."""
-    rows = []
+def extra_rows(results: Results) -> dict[str, pd.DataFrame]:
+    """Return {source: one row per (model, experiment) and what its kind has rows of}, with the benchmarks."""
+    found: dict[str, list[dict[str, Any]]] = {
+        kind.extra_rows.source: [] for kind in KINDS.values() if kind.extra_rows
+    }
     for (model, experiment), records in results.items():
-        first = next(iter(records.values()))
-        found = records.get("perplexity")
-        perplexity = {} if found is None else {"perplexity": number(found["value"])}
-        for projection, coverage in first.get("coverage", {}).items():
-            rows.append(
+        first, kind = next(iter(records.values())), kind_of(records)
+        for row in kind.rows(first):
+            found[kind.extra_rows.source].append(
                 {
-                    **{key: value for key, value in first["params"].items() if not isinstance(value, list)},
+                    **{key: value for key, value in kind.params.items() if not isinstance(value, list)},
                     "model": model,
-                    "projection": projection,
-                    **{name: number(value) for name, value in coverage.items()},
-                    **perplexity,
+                    **{key: value if isinstance(value, str) else number(value) for key, value in row.items()},
+                    **numbers(records),
                     "realised_sparsity": first["realised_sparsity"],
                     "experiment": experiment,
                 }
             )
-    return pd.DataFrame(rows)
+    return {source: pd.DataFrame(rows) for source, rows in found.items()}
 
 
 def thresholds(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -92,24 +85,3 @@ def thresholds(paths: Iterable[str | Path]) -> pd.DataFrame:
             name = {"model": path.parent.name, "sparsity": float(sparsity), "counted": counted or "outputs"}
             rows.append({**name, "layer": layer, **found})
     return pd.DataFrame(rows)
-
-
-def pruning_word(method: str, params: dict[str, Any]) -> str:
-    """Return an experiment in the words of the published N:M tables: none, 2:4, 2:4 wt, 0.5, 0.5 wt."""
-    if method == "dense":
-        return "none"
-    if "pattern" in params:
-        return str(params["pattern"]) + (WEIGHTS if method == "prune_weights" else "")
-    return method
-
-
-def target_sparsity(method: str, params: dict[str, Any]) -> float:
-    """Return the sparsity that an experiment asks for: of a codebook its thresholds', of a table NaN."""
-    if method == "dense":
-        return 0.0
-    if "pattern" not in params:
-        return params["threshold" if method == "codebook" else "sparsity"]
-    pattern = str(params["pattern"])
-    if pattern.endswith(TABLE_SUFFIX):
-        return math.nan
-    return float(1 - Fraction(pattern.replace(":", "/"))) if ":" in pattern else float(pattern)

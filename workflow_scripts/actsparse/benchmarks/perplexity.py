@@ -1,0 +1,56 @@
+"""perplexity: over non-overlapping windows of a text, the headline of both papers."""
+
+from typing import TYPE_CHECKING, Any
+
+from actsparse.benchmarks.benchmark import Config, Numbers, Records
+from actsparse.benchmarks.text import OverText
+from actsparse.columns import Column
+from actsparse.jobs.files import number
+from actsparse.wording import told_windows
+
+if TYPE_CHECKING:
+    from actsparse.evaluation.run import Run
+    from actsparse.report.published import Cell
+
+# How the papers measure it.
+PUBLISHED_TEXT = ("wikitext-2-raw-v1", "test")
+PUBLISHED_WINDOW = 2048
+
+
+class Perplexity(OverText):
+    """exp of the mean negative log-likelihood of a token."""
+
+    word = "perplexity"
+    description = "Text on which perplexity is measured; without it no perplexity is."
+    ranked = against_sparsity = "perplexity"
+
+    def measure(self, run: "Run") -> dict[str, Any]:
+        """Return `value`, `stderr` and what they were measured on, see `measure_perplexity`."""
+        from actsparse.evaluation.perplexity import measure_perplexity
+        from actsparse.models.windows import load_windows
+
+        windows, _ = load_windows(run.files["windows"])
+        with run.sparse() as model:
+            return measure_perplexity(model, windows[: run.first_windows])
+
+    def columns(self, config: Config, records: Records = ()) -> list[Column]:
+        """Return perplexity, and its ratio to the dense model's."""
+        return [Column("perplexity", large=True, better="lower", headline=True, over_dense=True)]
+
+    def numbers(self, record: dict[str, Any]) -> Numbers:
+        """Return the value and its standard error over windows."""
+        return {"perplexity": (number(record["value"]), number(record.get("stderr")))}
+
+    def told(self, config: Config) -> str:
+        """Return the windows, in words."""
+        return f"Perplexity on {told_windows(config[self.word])}."
+
+    def published_otherwise(self, cell: "Cell", config: Config, model: str) -> str:
+        """Return where text or windows differ from the papers'."""
+        use = config[self.word]
+        if (config["corpora"][use["corpus"]].get("name"), use["split"]) != PUBLISHED_TEXT:
+            name, split = PUBLISHED_TEXT
+            return f"published on {name} ({split}), ours on {use['corpus']} ({use['split']})"
+        if use["sequence_length"] != PUBLISHED_WINDOW or use["sequences"] is not None:
+            return f"published on all windows of {PUBLISHED_WINDOW} tokens"
+        return ""

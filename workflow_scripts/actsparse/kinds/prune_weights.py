@@ -1,0 +1,49 @@
+"""prune_weights: weights of linear layers are pruned, for comparison (arXiv 2509.22166)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actsparse.kinds.keys import EVERYTHING, LAYERS, PATTERN, projections
+from actsparse.kinds.pruning import Pruning
+
+if TYPE_CHECKING:
+    from actsparse.methods.sparsify import Scheme
+
+
+class PruneWeights(Pruning):
+    """Each row of a weight keeps what its pattern leaves it; SparseGPT's are pruned beforehand."""
+
+    word = "prune_weights"
+    description = "Weights of linear layers are pruned."
+    prunes = "weight"
+    keys = {
+        "pattern": PATTERN,
+        "scorer": {"description": "What ranks the weights.", "type": "string", "default": "magnitude"},
+        "layers": LAYERS,
+        "projections": projections(EVERYTHING),
+    }
+    required = ("pattern",)
+    legend = "pruned weights"
+
+    @property
+    def pruning(self) -> str:
+        """Its pattern, and that it is of weights."""
+        return f"{self.params['pattern']} wt"
+
+    def build(
+        self,
+        statistics: str | Path | None = None,
+        parameters: str | Path | None = None,
+        sparsities: str | Path | None = None,
+    ) -> "Scheme":
+        """Return the scheme; weights that were pruned beforehand (`parameters`) are taken as they are."""
+        from actsparse.methods.building import build_scheme, pattern_of
+        from actsparse.methods.mitigations.stored_weights import StoredWeights
+        from actsparse.methods.patterns.full import Full
+
+        if parameters is not None:
+            return build_scheme(
+                "weight", self.params, Full(), parameters=parameters, mitigation=StoredWeights
+            )
+        pattern = pattern_of(self.params["pattern"], sparsities)
+        return build_scheme("weight", self.params, pattern, statistics=statistics)

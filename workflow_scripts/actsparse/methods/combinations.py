@@ -1,0 +1,70 @@
+"""Which scorers, patterns and mitigations go together, from what each says of itself. No torch here."""
+
+from actsparse.methods.mitigations import MITIGATIONS
+from actsparse.methods.patterns import PATTERNS
+from actsparse.methods.scorers import SCORERS
+
+ANY_SIDE = ("input", "output", "weight")
+BY_QUANTILES = "threshold"
+
+
+def refusal(side: str, scorer: str, pattern: str, mitigation: str) -> str | None:
+    """Return why a combination makes no sense, in words for the user; None when it does.
+
+    `side` is "input", "output" or "weight"; the others are words of the families. Raises ValueError for a
+    word that is none.
+    """
+    ranks, corrects = SCORERS[scorer].says, MITIGATIONS[mitigation].says
+    if side not in ranks.get("ranks", ANY_SIDE):
+        allowed = [word for word, other in SCORERS.items() if side in other.says.get("ranks", ANY_SIDE)]
+        return f"scorer {scorer} does not rank a layer's {side} (allowed: {', '.join(allowed)})"
+    if side not in corrects["corrects"]:
+        allowed = [word for word, other in MITIGATIONS.items() if side in other.says["corrects"]]
+        return (
+            f"mitigation {mitigation} corrects pruned {' or '.join(corrects['corrects'])}s, not a pruned "
+            f"{side} (allowed: {', '.join(allowed)})"
+        )
+    others = [word for word in PATTERNS if word not in (BY_QUANTILES, "full")]
+    if pattern == BY_QUANTILES and not ranks.get("thresholds"):
+        allowed = [word for word in SCORERS.that_say("thresholds") if side in SCORERS[word].says["ranks"]]
+        return (
+            f"thresholds are quantiles of magnitudes, not of {scorer} "
+            f"(allowed scorers: {', '.join(allowed)}; allowed patterns: {', '.join(others)})"
+        )
+    if pattern not in ranks.get("patterns", PATTERNS):
+        return f"scorer {scorer} does not go with pattern {pattern} (allowed: {', '.join(ranks['patterns'])})"
+    if pattern == BY_QUANTILES and corrects.get("changes_input"):
+        return (
+            f"mitigation {mitigation} changes what is pruned, and thresholds are quantiles of the unchanged "
+            f"magnitudes (allowed patterns: {', '.join(others)})"
+        )
+    if ranks.get("unchanged_input") and corrects.get("changes_input"):
+        allowed = [
+            word
+            for word, other in SCORERS.items()
+            if side in other.says.get("ranks", ANY_SIDE) and not other.says.get("unchanged_input")
+        ]
+        return (
+            f"scorer {scorer} weighs by the norms of the unchanged input's columns, and {mitigation} prunes "
+            f"a changed input (allowed scorers: {', '.join(allowed)})"
+        )
+    return None
+
+
+def needs_statistics(scorer: str, mitigation: str, as_published: bool) -> bool:
+    """Tell whether scorer or mitigation needs calibration statistics (`actsparse.calibration.statistics`)."""
+    return any(
+        member.says.get("statistics")
+        and not (as_published and member.says.get("from_the_batch_as_published"))
+        for member in (SCORERS[scorer], MITIGATIONS[mitigation])
+    )
+
+
+def made_by(scorer: str, mitigation: str, as_published: bool) -> str | None:
+    """Return the artifact of what is trained or pruned for scorer or mitigation beforehand, if any."""
+    for member in (SCORERS[scorer], MITIGATIONS[mitigation]):
+        if as_published and member.says.get("from_the_batch_as_published"):
+            continue
+        if artifact := member.says.get("made_by"):
+            return artifact
+    return None

@@ -1,0 +1,54 @@
+"""A study: its config, validated, and the grid of its experiments."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from actsparse.artifacts import Need
+from actsparse.benchmarks import BENCHMARKS, Benchmark
+from actsparse.errors import ConfigError
+from actsparse.study.checks import check_references
+from actsparse.study.grid import Experiment, expand
+from actsparse.study.schema import validate
+
+__all__ = ["ConfigError", "Experiment", "Study", "load_study"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated config (defaults filled in) and the experiments it expands to, by slug."""
+
+    config: dict[str, Any]
+    experiments: dict[str, Experiment]
+
+    @property
+    def name(self) -> str:
+        return self.config["study"]
+
+    @property
+    def benchmarks(self) -> dict[str, Benchmark]:
+        """What each experiment is evaluated by."""
+        return {word: benchmark for word, benchmark in BENCHMARKS.items() if word in self.config}
+
+    @cached_property
+    def needs(self) -> dict[str, dict[str, Any]]:
+        """What the experiments need of each model: {artifact: {name: what its rule has to know}}."""
+        found: dict[str, dict[str, Any]] = {}
+        for experiment in self.experiments.values():
+            for need in experiment.needs.values():
+                if isinstance(need, Need):
+                    found.setdefault(need.artifact, {}).setdefault(need.name, need.spec)
+        return found
+
+
+def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".") -> Study:
+    """Validate a raw config, fill in defaults, expand the grid.
+
+    `root` is where relative paths and fetched resources are looked up. Raises ConfigError: one line that
+    names the key, the value and what is allowed.
+    """
+    config = validate(config, schema)
+    experiments = expand(config["experiments"])
+    check_references(config, experiments, Path(root))
+    return Study(config, experiments)
