@@ -47,7 +47,7 @@ rule train_routers:
         model=FILES.output("model"),
         windows=FILES.output("windows", use="calibration"),
         thresholds=lambda w: FILES.path("thresholds", w.model, ROUTERS[w.router]["thresholds"]),
-        codebook=lambda w: FILES.path("codebooks", w.model, ROUTERS[w.router]["codebook"]),
+        codebook=lambda w: FILES.path("codebooks", w.model, ROUTERS[w.router]["centroids"]),
     output:
         FILES.output("routers"),
     log:

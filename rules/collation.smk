@@ -25,11 +25,6 @@ DECLARED_TABLES = declared_tables(
 )
 
 
-def table_files(tables, *suffixes):
-    """The files of tables."""
-    return [FILES.path("table", name=f"{table}.{suffix}") for table in tables for suffix in suffixes]
-
-
 TABLES = table_files(DECLARED_TABLES, "csv", "md", "tex", "html")
 
 

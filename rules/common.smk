@@ -187,6 +187,16 @@ def stored_magnitudes(patterns):
     return CONFIG["codebooks"]["magnitudes"] if needed else None
 
 
+def table_files(tables, *suffixes):
+    """The files of tables."""
+    return [FILES.path("table", name=f"{table}.{suffix}") for table in tables for suffix in suffixes]
+
+
+def figure_files(figures, *suffixes):
+    """The files of figures."""
+    return [FILES.path("figure", name=f"{figure}.{suffix}") for figure in figures for suffix in suffixes]
+
+
 def lock_folder():
     """Refuse a second run in this folder. The lock ends with this process, however it ends."""
     os.makedirs(".snakemake", exist_ok=True)

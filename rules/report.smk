@@ -37,12 +37,7 @@ MEASURED = SOURCES | ({"active_neurons"} if ACTIVE_NEURONS else set())
 DRAWN = figures_of(CONFIG, MEASURED)
 
 
-def figure_files(suffix):
-    """The files of all figures."""
-    return [FILES.path("figure", name=f"{figure}.{suffix}") for figure in DRAWN]
-
-
-FIGURES = figure_files("svg") + figure_files("pdf")
+FIGURES = figure_files(DRAWN, "svg", "pdf")
 
 
 localrules:
@@ -96,7 +91,7 @@ rule draw_figures:
             )
             for figure, (module, _) in DRAWN.items()
         ],
-        figure_files("pdf"),
+        figure_files(DRAWN, "pdf"),
     log:
         f"{RESULTS}/logs/draw_figures/figures.log",
     benchmark:

@@ -127,7 +127,7 @@ ARTIFACTS = {
     ),
     "pruned_weights": Artifact(
         "pruned_weights/{model}/{name}.safetensors",
-        ("prune_weights",),
+        ("prune_weights",),  # the rule of that name
         "`<layer>/weight`: weights that SparseGPT pruned and updated",
         name="{experiment}",
     ),

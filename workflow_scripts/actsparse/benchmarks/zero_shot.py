@@ -62,6 +62,7 @@ class ZeroShot(Benchmark):
     required = ("tasks",)
     group = "tasks"
     minutes = 480
+    # A figure of both papers, where a study has both.
     against = {"accuracy_perplexity": ("mean_accuracy", "perplexity")}
 
     def check(self, config: Config) -> None:

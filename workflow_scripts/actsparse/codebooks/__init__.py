@@ -1,4 +1,4 @@
-"""Codebooks of activation patterns: K binary centroids for the patterns of a projection (arXiv 2507.14179).
+"""Codebooks of activation patterns (arXiv 2507.14179). Imports calibration, methods and below.
 
 A clustering algorithm is a dataclass with a `fit`, and one file here. It says of itself, in its class:
     word: its word in the config.

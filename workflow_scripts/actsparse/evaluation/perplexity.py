@@ -17,7 +17,7 @@ def measure_perplexity(model: nn.Module, windows: Tensor) -> dict[str, float | i
     logits in float32. `stderr` is the delta-method standard error, exp(mean) times the standard error of the
     windows' means; None for one window. A value that is not finite is returned as None.
     """
-    means = [window_nll(model, window) for window in progress(windows, "perplexity", total=len(windows))]
+    means = [window_nll(model, window) for window in progress(windows, "windows", total=len(windows))]
     nll = torch.tensor(means, dtype=torch.float64)
     value = math.exp(min(nll.mean().item(), 700.0)) if nll.isfinite().all() else None
     spread = nll.std().item() / math.sqrt(len(means)) if len(means) > 1 else None

@@ -17,7 +17,7 @@ from actsparse.wording import told_windows
 if TYPE_CHECKING:
     from actsparse.methods.sparsify import Scheme
 
-# As published, centroids are fitted to patterns of the text that this benchmark reads.
+# As published, centroids are fitted to patterns of the text that this benchmark reads, and no other.
 PUBLISHED_TEXT = "perplexity"
 COVERAGE = tuple(
     Column(name, heading, better="higher" if name in ("recall", "precision", "energy", "accuracy") else None)
@@ -289,7 +289,7 @@ class Codebook(Kind):
         if self.params["assignment"] == "router":
             about = {
                 "thresholds": thresholds.name,
-                "codebook": self.codebook,
+                "centroids": self.codebook,
                 "training": {
                     "projections": self.routed,
                     "patterns_of": self.params["patterns_of"],

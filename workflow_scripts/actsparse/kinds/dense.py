@@ -11,7 +11,7 @@ class Dense(Kind):
     legend = "dense"
     pruning = "none"
     target_sparsity = 0.0
-    modules = ()
+    modules = (f"{__name__}:Dense.build",)
 
     def needs(self, slug: str) -> dict:
         """Return nothing."""

@@ -5,7 +5,6 @@ from actsparse.methods.patterns import PATTERNS
 from actsparse.methods.scorers import SCORERS
 
 ANY_SIDE = ("input", "output", "weight")
-BY_QUANTILES = "threshold"
 
 
 def refusal(side: str, scorer: str, pattern: str, mitigation: str) -> str | None:
@@ -24,8 +23,10 @@ def refusal(side: str, scorer: str, pattern: str, mitigation: str) -> str | None
             f"mitigation {mitigation} corrects pruned {' or '.join(corrects['corrects'])}s, not a pruned "
             f"{side} (allowed: {', '.join(allowed)})"
         )
-    others = [word for word in PATTERNS if word not in (BY_QUANTILES, "full")]
-    if pattern == BY_QUANTILES and not ranks.get("thresholds"):
+    chosen = {word for say in ("of_quantiles", "keeps_all") for word in PATTERNS.that_say(say)}
+    others = [word for word in PATTERNS if word not in chosen]
+    by_quantiles = PATTERNS[pattern].says.get("of_quantiles")
+    if by_quantiles and not ranks.get("thresholds"):
         allowed = [word for word in SCORERS.that_say("thresholds") if side in SCORERS[word].says["ranks"]]
         return (
             f"thresholds are quantiles of magnitudes, not of {scorer} "
@@ -33,7 +34,7 @@ def refusal(side: str, scorer: str, pattern: str, mitigation: str) -> str | None
         )
     if pattern not in ranks.get("patterns", PATTERNS):
         return f"scorer {scorer} does not go with pattern {pattern} (allowed: {', '.join(ranks['patterns'])})"
-    if pattern == BY_QUANTILES and corrects.get("changes_input"):
+    if by_quantiles and corrects.get("changes_input"):
         return (
             f"mitigation {mitigation} changes what is pruned, and thresholds are quantiles of the unchanged "
             f"magnitudes (allowed patterns: {', '.join(others)})"

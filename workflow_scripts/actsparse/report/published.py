@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from actsparse.benchmarks.perplexity import Perplexity
+
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
 # ACT(...) in the published tables names the projections that were left out.
@@ -54,7 +56,7 @@ def _n_of_m(folder: Path) -> Iterator[Cell]:
                     model=row.hf_model,
                     row=word,
                     left_out=left_out,
-                    metric="perplexity" if metric == "wikitext2_ppl" else metric,
+                    metric=Perplexity.word if metric == "wikitext2_ppl" else metric,
                     value=float(row[metric]),
                     digit=_last_digit(row[metric]),
                     chat_template=row.chat_template == "true",
@@ -70,7 +72,7 @@ def _thresholds(folder: Path) -> Iterator[Cell]:
             model=row.hf_model,
             row=f"threshold {float(row.sparsity_percent) / 100:g}",
             left_out=(),
-            metric="perplexity",
+            metric=Perplexity.word,
             value=float(row.wikitext2_ppl),
             digit=_last_digit(row.wikitext2_ppl),
             chat_template=False,

@@ -1,1 +1,1 @@
-"""Models, corpora and benchmark items: fetched once, checked, kept as plain local files."""
+"""Models, corpora and items, fetched once, checked, kept as local files. Imports jobs."""

@@ -13,6 +13,7 @@ class Full:
     """Keep everything; for weights that are pruned already, and to see what a mitigation does by itself."""
 
     word = "full"
+    keeps_all = True
 
     reads_site = False
 

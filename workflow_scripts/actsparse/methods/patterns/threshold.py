@@ -11,7 +11,8 @@ from actsparse.models.sites import Site
 class Threshold:
     """Keep where score >= values[projection]["layer_<i>"], compared in float32."""
 
-    word = "threshold"
+    word = "threshold"  # of the pattern, which the kind of that name is made of
+    of_quantiles = True
 
     values: dict[str, dict[str, float]]
 

@@ -15,7 +15,7 @@ from actsparse.report.tables.records import kind_of, numbers
 
 LINES = ("-", "--", "-.", (0, (1, 1)))
 BASELINE = {"linestyle": ":", "marker": "_", "markersize": 7, "linewidth": 0.9}
-NEEDS = {"codebooks", "perplexity"}
+NEEDS = {"codebooks", "perplexity"}  # read without importing, so no name stands for a benchmark's word
 # The axes of the figure itself.
 SHOWN = ("clusters", "centroid_sparsity", "projections", "centroids")
 
@@ -53,7 +53,7 @@ def draw(data: StudyData) -> Figure:
 
 def _codebooks(data: StudyData, model: str) -> pd.DataFrame:
     rows = [
-        kind.params | {"baseline_recall": math.nan} | row | {"perplexity": measured[Perplexity.word]}
+        kind.params | {"baseline_recall": math.nan} | row | {"value": measured[Perplexity.word]}
         for records in data.of_model(model).values()
         for kind, measured in [(kind_of(records), numbers(records))]
         for row in kind.rows(records[Perplexity.word])
@@ -104,7 +104,7 @@ def _variants(frame: pd.DataFrame):
 
 def _draw_perplexity(axes, frame: pd.DataFrame) -> None:
     for label, style, members in _variants(frame):
-        axes.plot(members.clusters, members.perplexity, label=label, **style)
+        axes.plot(members.clusters, members.value, label=label, **style)
 
 
 def _draw_recall(axes, frame: pd.DataFrame) -> None:
