@@ -35,6 +35,8 @@ def shapes(
     rows, `over_dense` the perplexity over the dense model's, `rank_correlation` Spearman's, over the shared
     rows (dense aside); a published model that shares fewer than two is left out.
     """
+    if Perplexity.word not in rows:
+        return pd.DataFrame(columns=COLUMNS)
     theirs: dict[str, dict[str, float]] = {}
     for cell in published:
         if cell.metric == Perplexity.word and not cell.left_out and not known_difference(cell, known):

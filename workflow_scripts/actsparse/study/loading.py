@@ -51,4 +51,9 @@ def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".
     config = validate(config, schema)
     experiments = expand(config["experiments"])
     check_references(config, experiments, Path(root))
-    return Study(config, experiments)
+    study = Study(config, experiments)
+    if not study.benchmarks and "thresholds" not in study.needs:
+        raise ConfigError(
+            f"nothing to measure: give one of {', '.join(BENCHMARKS)}, or an experiment that needs thresholds"
+        )
+    return study
