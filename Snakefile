@@ -1,11 +1,14 @@
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
-# Given with --configfile, a study replaces the default one; Snakemake would merge the two.
-if not workflow.overwrite_configfiles:
+# Given with --configfile, or by a workflow that imports this one, a study replaces the default one; Snakemake
+# would merge the two.
+if not workflow.overwrite_configfiles and config.keys() <= workflow.config_settings.config.keys():
 
-    configfile: "config.yaml"
+    configfile: next(filter(os.path.exists, ["config.yaml", workflow.source_path("config.yaml")]))
 
 
 include: "rules/common.smk"
