@@ -190,6 +190,13 @@ def test_shapes_compare_order_and_size_of_loss():
     assert row.published_over_dense == pytest.approx(10.23 / 6.943)
 
 
+@pytest.mark.parametrize("last", [{"as_published": True}, {"projections": ["gate_proj", "up_proj"]}])
+def test_shapes_compare_the_published_experiment_whichever_comes_last(last):
+    frame, params = study(("none", 10.0, {}), ("2:4", 20.0, NM), ("8:16", 15.0, NM), ("2:4", 99.0, NM | last))
+    table = shapes(frame, params, CELLS, KNOWN)
+    assert set(table[table.row == "2:4"].over_dense) == {2.0}
+
+
 def test_a_reversed_order_shows():
     frame, params = study(("none", 10.0, {}), ("2:4", 15.0, NM), ("8:16", 20.0, NM))
     assert shapes(frame, params, CELLS, KNOWN).rank_correlation.tolist() == pytest.approx([-1.0] * 4)

@@ -5,7 +5,7 @@ import torch
 from actsparse.calibration.sparsegpt import prune_model, prune_weight
 from actsparse.calibration.statistics import measure_statistics
 from actsparse.calibration.training import Recipe, train
-from actsparse.kinds.schemes import build_scheme
+from actsparse.kinds import KINDS
 from actsparse.methods.mitigations.learned_shift import LearnedShift
 from actsparse.methods.mitigations.none import NoMitigation
 from actsparse.methods.mitigations.scale_shift import ScaleShift
@@ -99,12 +99,27 @@ def test_training_lowers_the_error_on_held_out_windows_at_every_site(tmp_path, a
             VarianceScaleShift: "variance_scale_shift",
         }[mitigation],
     }
-    loaded = build_scheme(
-        "prune_activations", params, None, None, parameters=tmp_path / "parameters.safetensors"
-    )
+    loaded = KINDS["prune_activations"].of(params).build(parameters=tmp_path / "parameters.safetensors")
     with sparsify(model, loaded) as applied:
         assert model(input_ids=WINDOWS).logits.isfinite().all()
     assert applied.realised_sparsity == 0.5
+
+
+def test_a_layer_without_its_bias_learns_from_the_dense_one_that_has_it(tmp_path):
+    model = tiny(tmp_path, "qwen2")
+    everything = Scheme("input", ("q_proj",), Magnitude(), TopK(0.0), ScaleShift(), "0", drops_bias=True)
+    (site,) = find_sites(model, ["q_proj"], "input", "0")
+    outputs = []
+    handle = site.module.register_forward_hook(lambda module, args, output: outputs.append(output))
+    with torch.no_grad():
+        for window in WINDOWS[:4]:
+            model(input_ids=window[None])
+    handle.remove()
+    bias = site.module.bias.double()
+    size = sum(y.double().square().sum() for y in outputs)
+    missing = 4 * WINDOWS.shape[1] * bias.square().sum() / size
+    (progress,) = train(model, everything, WINDOWS[4:], WINDOWS[:4]).progress
+    assert progress.before == pytest.approx(missing.item(), rel=1e-5) and progress.before > 0.01
 
 
 def test_training_stops_early_and_keeps_the_best(tmp_path):
@@ -170,7 +185,7 @@ def test_stored_sparsegpt_weights_give_the_pruned_model(tmp_path, architecture, 
     weights = prune_model(other, WINDOWS, rule, words(architecture))
     save_per_site(weights, tmp_path / "weights.safetensors")
     params = {"projections": list(words(architecture)), "pattern": pattern, "scorer": "sparsegpt"}
-    scheme = build_scheme("prune_weights", params, None, None, parameters=tmp_path / "weights.safetensors")
+    scheme = KINDS["prune_weights"].of(params).build(parameters=tmp_path / "weights.safetensors")
     with torch.no_grad():
         dense = model(input_ids=WINDOWS).logits
         with sparsify(model, scheme) as applied:

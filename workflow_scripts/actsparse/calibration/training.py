@@ -179,7 +179,8 @@ class _Learner:
         with torch.no_grad():
             mask = self.mask(prepared.detach())
         got = self.mitigation.restore(torch.where(mask, prepared, 0), x, site)
-        output = linear(got, module.weight, module.bias)
+        # As published, the pruned layer has no bias; the dense one that it learns from keeps its own.
+        output = linear(got, module.weight, None if self.scheme.drops_bias else module.bias)
         if self.mitigation.corrects_output:
             output = self.mitigation.correct(output, got, x, site)
         return (output.float() - dense.float()).square().sum(), dense.float().square().sum()

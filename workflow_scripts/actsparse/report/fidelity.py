@@ -58,7 +58,8 @@ def compare(
     headline = [column.name for column in benchmark_columns(config) if column.headline]
     hub_names = {name: hub_name(entry["source"]) for name, entry in config["models"].items()}
     for cell in published:
-        row = _counterpart(rows, kinds, hub_names, cell, known)
+        ours = [name for name, hub in hub_names.items() if hub == cell.model]
+        row = counterpart(rows[rows.model.isin(ours)], kinds, cell, known)
         base = {
             "row": cell.row + (f" without {', '.join(cell.left_out)}" if cell.left_out else ""),
             "metric": cell.metric,
@@ -123,16 +124,18 @@ def hub_name(source: str) -> str:
     return source.removeprefix("hf://").partition("@")[0] if source.startswith("hf://") else source
 
 
-def _counterpart(
-    rows: pd.DataFrame, kinds: dict, hub_names: dict[str, str], cell: Cell, known: list[dict[str, Any]]
+def counterpart(
+    rows: pd.DataFrame, kinds: dict[tuple[str, str], Kind], cell: Cell, known: list[dict[str, Any]]
 ) -> pd.Series | None:
-    """Return the experiment that a cell is of; where a correct run cannot reproduce it, one as published."""
+    """Return the row of a model's experiment that a cell is of: same row, same projections, nothing added.
+
+    Where a correct run cannot reproduce the cell, one as published comes first; elsewhere, one that is not.
+    """
     found = []
     for _, row in rows.iterrows():
         kind = kinds[row.model, row.experiment]
         same_projections = kind.pattern[0] is None or set(cell.projections) == set(kind.params["projections"])
-        same_row = hub_names[row.model] == cell.model and kind.published_row == cell.row
-        if same_row and kind.is_plain and same_projections:
+        if kind.published_row == cell.row and kind.is_plain and same_projections:
             found.append(row)
     wanted = bool(known_difference(cell, known))
     found.sort(key=lambda row: kinds[row.model, row.experiment].as_published != wanted)

@@ -1,5 +1,6 @@
 """For models that no paper has: is the order of methods the published one, and is the loss of that size?"""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 from actsparse.benchmarks.perplexity import Perplexity
 from actsparse.kinds import Kind
 from actsparse.kinds.dense import Dense
-from actsparse.report.fidelity import known_difference
+from actsparse.report.fidelity import counterpart, known_difference
 from actsparse.report.published import Cell
 
 COLUMNS = [
@@ -37,22 +38,26 @@ def shapes(
     """
     if Perplexity.word not in rows:
         return pd.DataFrame(columns=COLUMNS)
-    theirs: dict[str, dict[str, float]] = {}
+    theirs: dict[str, dict[str, Cell]] = {}
     for cell in published:
         if cell.metric == Perplexity.word and not cell.left_out and not known_difference(cell, known):
             # Where a row was published twice, the first publication counts.
-            theirs.setdefault(cell.model, {}).setdefault(cell.row, cell.value)
+            theirs.setdefault(cell.model, {}).setdefault(cell.row, cell)
     found = []
     for model, of_model in rows.dropna(subset=[Perplexity.word]).groupby("model", sort=False):
-        of_rows = [(kinds[model, row.experiment], row) for _, row in of_model.iterrows()]
-        ours = {kind.published_row: row.perplexity for kind, row in of_rows if kind.is_plain}
-        for other, values in theirs.items():
-            shared = [word for word in values if word in ours and word != Dense.pruning]
-            if len(shared) < 2:
+        for other, cells in theirs.items():
+            pairs = {
+                word: (counterpart(of_model, kinds, cell, known), cell.value) for word, cell in cells.items()
+            }
+            values = {
+                word: (row[Perplexity.word], value) for word, (row, value) in pairs.items() if row is not None
+            }
+            dense = values.pop(Dense.pruning, (math.nan, math.nan))
+            if len(values) < 2:
                 continue
-            rank = pd.Series(ours)[shared].rank()
-            published_rank = pd.Series(values)[shared].rank()
-            for word in shared:
+            ours, published_values = (pd.Series({w: v[i] for w, v in values.items()}) for i in range(2))
+            rank, published_rank = ours.rank(), published_values.rank()
+            for word, (value, published_value) in values.items():
                 found.append(
                     {
                         "model": model,
@@ -60,8 +65,8 @@ def shapes(
                         "row": word,
                         "rank": int(rank[word]),
                         "published_rank": int(published_rank[word]),
-                        "over_dense": ours[word] / ours.get(Dense.pruning, float("nan")),
-                        "published_over_dense": values[word] / values.get(Dense.pruning, float("nan")),
+                        "over_dense": value / dense[0],
+                        "published_over_dense": published_value / dense[1],
                         "rank_correlation": rank.corr(published_rank),
                     }
                 )
