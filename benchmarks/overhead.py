@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, required=True, help="jobs at a time")
     options = parser.parse_args()
     jobs, measured = job_seconds(options.results), work_seconds(options.results)
-    evaluations = jobs["evaluate"]
+    evaluations = [s for rule, seconds in jobs.items() if rule.startswith("evaluate_") for s in seconds]
     start = (sum(evaluations) - measured) / len(evaluations)
     others = [s for rule in COMPUTING for s in jobs.get(rule, [])]
     work = measured + sum(max(0.0, seconds - start) for seconds in others)

@@ -76,7 +76,7 @@ def test_quality_is_the_formula(store, scope):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"algorithm": "magic"}, r"algorithm: 'magic' is unknown \(allowed: coverage"),
+        ({"algorithm": "magic"}, r"unknown algorithm 'magic' \(allowed: activation_aware"),
         ({"scope": "global"}, r"scope: 'global' is unknown \(allowed: pooled, per_layer\)"),
         ({"projection": "q_proj"}, r"projection: 'q_proj' has no patterns \(known: gate_proj, down_proj\)"),
         ({"clusters": 10**6}, "clusters: 1000000 is more than the 180 patterns to fit"),

@@ -72,7 +72,6 @@ COMMANDS = {
     "make demo": Elsewhere("test_docs.py::test_the_demo_ends_with_its_tables_and_where_the_report_is_made"),
     "snakemake --cores 8 --use-conda": Needs("conda"),
     "snakemake --cores 1 --use-conda --conda-create-envs-only": Needs("conda"),
-    "snakemake --cores all": Run(),
     "snakemake --cores all --configfile my_study.yaml": Run(),
     "snakemake --cores 1 tables": Run(),
     "make report": Run(),

@@ -16,6 +16,7 @@ from actsparse.codebooks.codebook import load_codebooks
 from actsparse.evaluation.memory import halving_batch
 from actsparse.evaluation.record import evaluate
 from actsparse.jobs.files import atomic_path, write_json
+from actsparse.kinds import KINDS
 from actsparse.methods.per_site import load_per_site
 from actsparse.methods.thresholds import load_thresholds
 from actsparse.models.loading import load_model, load_tokenizer
@@ -63,20 +64,20 @@ def evaluated(model: Path, output: Path, fits: int) -> dict:
     """The record of 8 windows under 2:4, on a device where only batches of `fits` have room."""
     windows = torch.arange(8 * 16).reshape(8, 16) % 500
 
-    def measure(loaded, batch_size):
+    def measure(run):
         losses = []
-        for batch in windows.split(batch_size):
-            logits = loaded(input_ids=batch).logits
-            if len(batch) > fits:
-                raise out_of_memory()
-            losses.extend(logits.float().logsumexp(-1).mean(-1).tolist())
+        with run.sparse() as loaded:
+            for batch in windows.split(run.batch_size):
+                logits = loaded(input_ids=batch).logits
+                if len(batch) > fits:
+                    raise out_of_memory()
+                losses.extend(logits.float().logsumexp(-1).mean(-1).tolist())
         return {"value": losses}
 
+    kind = KINDS["prune_activations"].of({"pattern": 0.3, "projections": ["down_proj"]})
     evaluate(
-        "made up", measure, batch_size=8, model=model, model_name="tiny", dtype="float32",
-        trust_remote_code=False, device="cpu", experiment="act", method="prune_activations",
-        params={"pattern": 0.3, "scorer": "magnitude", "mitigation": "none", "projections": ["down_proj"]},
-        scheme_files={}, data={}, output=output,
+        measure, kind.build, model=model, dtype="float32", trust_remote_code=False, device="cpu", about={},
+        options={"batch_size": 8}, first_windows=None, files={}, scheme_files={}, output=output,
     )  # fmt: skip
     return json.loads(output.read_text())
 

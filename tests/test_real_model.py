@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from actsparse.evaluation.perplexity import measure_perplexity
-from actsparse.kinds.schemes import build_scheme
+from actsparse.kinds import KINDS
 from actsparse.methods.sparsify import sparsify
 from actsparse.models.windows import make_windows
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -57,7 +57,7 @@ def test_dense_perplexity(model, tokens):
 
 
 def test_n_of_m_activations(model, tokens):
-    scheme = build_scheme("prune_activations", {"pattern": "8:16", "projections": PROJECTIONS}, None, None)
+    scheme = KINDS["prune_activations"].of({"pattern": "8:16", "projections": PROJECTIONS}).build()
     with sparsify(model, scheme) as applied:
         ours = measure_perplexity(model, tokens)["value"]
     assert applied.realised_sparsity == 0.5
@@ -101,7 +101,8 @@ def test_thresholds(model, tokens, tmp_path):
 
     nested = {p: {f"layer_{i}": values[f"{p}.layer_{i}"] for i in range(30)} for p in PROJECTIONS[4:]}
     save_thresholds(nested, tmp_path / "t.json")
-    scheme = build_scheme("threshold", {"projections": PROJECTIONS[4:]}, tmp_path / "t.json", None)
+    kind = KINDS["threshold"].of({"sparsity": 0.5, "projections": PROJECTIONS[4:]})
+    scheme = kind.build(thresholds=tmp_path / "t.json")
     with sparsify(model, scheme) as applied:
         ours = measure_perplexity(model, tokens)["value"]
     assert len(applied.sites) == 90
@@ -118,7 +119,7 @@ def test_thresholds(model, tokens, tmp_path):
 
 def test_weights_are_pruned_and_come_back(model, tokens):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    scheme = build_scheme("prune_weights", {"pattern": "2:4", "projections": PROJECTIONS}, None, None)
+    scheme = KINDS["prune_weights"].of({"pattern": "2:4", "projections": PROJECTIONS}).build()
     with sparsify(model, scheme) as applied:
         weight = model.model.layers[7].mlp.down_proj.weight
         dense = before["model.layers.7.mlp.down_proj.weight"]

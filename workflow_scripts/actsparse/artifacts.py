@@ -97,7 +97,7 @@ ARTIFACTS = {
     "codebooks": Artifact(
         "codebooks/{model}/{name}.safetensors",
         ("fit_codebook", "import_centroids"),
-        "packed centroids of each projection, see [codebooks.md](codebooks.md)",
+        "packed centroids of each projection, see docs/codebooks.md",
         name="{codebook}",
     ),
     "routers": Artifact(

@@ -113,7 +113,11 @@ def _needed_by(path: Path, name: str) -> tuple[ast.AST, ...]:
             continue
         found[id(node)] = node
         used = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-        own = {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+        own = {
+            inner.attr
+            for inner in ast.walk(node)
+            if isinstance(inner, ast.Attribute) and getattr(inner.value, "id", "") in ("self", "cls")
+        }
         pending += [other for other in tree.body if used & _defined(other) and other is not class_]
         pending += [other for other in class_.body if own & _defined(other)]
     return tuple(sorted(found.values(), key=lambda node: node.lineno))
