@@ -20,7 +20,7 @@ from actsparse.jobs.files import atomic_path
 
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("products.cpp")
+SOURCES = [Path(__file__).with_name(name) for name in ("products.cpp", "steps.cpp")]
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 SECONDS = 600  # that a build may take
 
@@ -42,7 +42,7 @@ def build() -> Path:
     """Return the library, built unless it lies in the cache. Raises OSError or SubprocessError."""
     compiler = os.environ.get("CXX", "g++")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    name = f"products-{_digest(SOURCE.read_text(), *FLAGS, torch.__version__, version, _processor())}.so"
+    name = f"kernels-{_digest(*(source.read_text() for source in SOURCES), *FLAGS, torch.__version__, version, _processor())}.so"
     target = cache_folder() / name
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
@@ -67,7 +67,7 @@ def _command(compiler: str, target: Path) -> list[str]:
     # OpenMP is compiled in but not linked: torch has brought one along, and a second would have threads that
     # wait, spinning, where the first one's work.
     link = ["-nodefaultlibs", "-lstdc++", "-lm", "-lc", "-lgcc_s", "-ltorch", "-ltorch_cpu", "-lc10"]
-    return [compiler, *FLAGS, abi, *includes, str(SOURCE), "-o", str(target), *libraries, *link]
+    return [compiler, *FLAGS, abi, *includes, *map(str, SOURCES), "-o", str(target), *libraries, *link]
 
 
 def _digest(*texts: str) -> str:
