@@ -7,6 +7,7 @@
 Whatever modules stand in for the model's linear layers are called, as `execute` puts them there.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import quantiles
 from time import perf_counter
@@ -15,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, StaticCache
+from transformers.activations import SiLUActivation
 
 from actsparse.kernels.cpu.build import load_kernels
 from actsparse.models.sites import decoder_layers
@@ -76,42 +78,78 @@ class LeanDecoder:
         config = model.config
         self.heads = config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.layers = list(decoder_layers(model))
         self.dtype = model.get_input_embeddings().weight.dtype
         positions = torch.arange(length)[None]
         cos, sin = model.model.rotary_emb(torch.zeros(1, dtype=self.dtype), position_ids=positions)
-        self.cos, self.sin = cos[0].float().contiguous(), sin[0].float().contiguous()
+        self.angles = (cos[0].float().contiguous(), sin[0].float().contiguous())
+        self.layers = [_LeanLayer(layer) for layer in decoder_layers(model)]
+        self.embed, self.norm, self.head = model.model.embed_tokens, _Norm(model.model.norm), model.lm_head
 
     @torch.inference_mode()
     def prompt(self, ids: Tensor) -> Tensor:
         batch, self.position = ids.shape
         shape = (batch, self.heads, self.length, self.size)
-        self.keys, self.values = ([torch.zeros(shape, dtype=self.dtype) for _ in self.layers] for _ in range(2))
+        self.caches = [tuple(torch.zeros(shape, dtype=self.dtype) for _ in range(2)) for _ in self.layers]
         cache = DynamicCache(config=self.model.config)
         logits = self.model(input_ids=ids, past_key_values=cache).logits[:, -1]
-        for layer, keys, values in zip(cache.layers, self.keys, self.values, strict=True):
+        for layer, (keys, values) in zip(cache.layers, self.caches, strict=True):
             keys[:, :, : self.position] = layer.keys
             values[:, :, : self.position] = layer.values
         return logits
 
     @torch.inference_mode()
     def step(self, ids: Tensor) -> Tensor:
-        ops, model = torch.ops.actsparse, self.model.model
-        cos, sin = self.cos[self.position], self.sin[self.position]
-        hidden, delta = model.embed_tokens(ids)[:, None].contiguous(), None
-        for layer, keys, values in zip(self.layers, self.keys, self.values, strict=True):
-            attention = layer.self_attn
-            x = _add_norm(ops, hidden, delta, layer.input_layernorm)
-            query, key, value = attention.q_proj(x), attention.k_proj(x), attention.v_proj(x)
-            x = ops.attend(query, key, value, cos, sin, keys, values, self.position, attention.scaling)
-            x = _add_norm(ops, hidden, attention.o_proj(x), layer.post_attention_layernorm)
-            delta = layer.mlp(x)
+        hidden, delta = self.embed(ids)[:, None].contiguous(), None
+        for layer, cache in zip(self.layers, self.caches, strict=True):
+            delta = layer(hidden, delta, self.angles, cache, self.position)
         self.position += 1
-        return self.model.lm_head(_add_norm(ops, hidden, delta, model.norm))[:, 0]
+        return self.head(self.norm(hidden, delta))[:, 0]
 
 
-def _add_norm(ops, hidden: Tensor, delta: Tensor | None, norm: nn.Module) -> Tensor:
-    return ops.add_norm(hidden, delta, norm.weight, norm.variance_epsilon)
+class _Norm:
+    """The residual and the norm after it."""
+
+    def __init__(self, norm: nn.Module):
+        self.weight, self.epsilon = norm.weight, norm.variance_epsilon
+        self.operator = torch.ops.actsparse.add_norm.default
+
+    def __call__(self, hidden: Tensor, delta: Tensor | None) -> Tensor:
+        return self.operator(hidden, delta, self.weight, self.epsilon)
+
+
+class _LeanLayer:
+    """One decoder layer, for one token of each sequence."""
+
+    def __init__(self, layer: nn.Module):
+        attention, network = layer.self_attn, layer.mlp
+        self.before, self.between = _Norm(layer.input_layernorm), _Norm(layer.post_attention_layernorm)
+        self.project = _together(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.attend, self.scaling = torch.ops.actsparse.attend.default, attention.scaling
+        self.output = _together(attention.o_proj)
+        self.network = _lean_network(network) or network
+
+    def __call__(self, hidden, delta, angles, cache, position) -> Tensor:
+        x = self.project(self.before(hidden, delta))
+        x = self.output(self.attend(x, *angles, *cache, position, self.scaling))
+        return self.network(self.between(hidden, x))
+
+
+def _together(*layers: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return what computes the outputs of all layers, one after the other; by one product where they share it."""
+    product = getattr(layers[0], "product", None)
+    if product is not None and len(product.weights.sizes) == len(layers):
+        if all(getattr(layer, "product", None) is product for layer in layers):
+            return product
+    return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)
+
+
+def _lean_network(network: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """Return down(silu(gate) * up) of three products, or None where the network is another one."""
+    layers = [getattr(network, word, None) for word in ("gate_proj", "up_proj", "down_proj")]
+    if None in layers or not isinstance(network.act_fn, SiLUActivation | nn.SiLU):
+        return None
+    both, down, gated = _together(*layers[:2]), _together(layers[2]), torch.ops.actsparse.gated.default
+    return lambda x: down(gated(both(x)))
 
 
 def make_decoder(model: nn.Module, length: int) -> Decoder:

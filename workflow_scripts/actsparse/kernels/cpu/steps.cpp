@@ -60,32 +60,36 @@ template <class T> void rotate(const T* x, const float* cos, const float* sin, i
   }
 }
 
-// Attention of one token of each sequence. query (B, 1, H d), key and value (B, 1, G d), not rotated; cos and
-// sin, float32 (d), of its position; keys and values (B, G, length, d) gain a row there. Returns (B, 1, H d).
-Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& cos, const Tensor& sin,
-              Tensor& keys, Tensor& values, int64_t position, double scale) {
+// Attention of one token of each sequence. projected (B, 1, (H + 2 G) d): query, key and value, not rotated; cos
+// and sin, float32 (length, d); keys and values (B, G, length, d) gain a row at the token's position. Returns
+// (B, 1, H d).
+Tensor attend(const Tensor& projected, const Tensor& cos, const Tensor& sin, Tensor& keys, Tensor& values,
+              int64_t position, double scale) {
   const int64_t batch = keys.size(0), groups = keys.size(1), length = keys.size(2), size = keys.size(3);
-  const int64_t heads = query.size(-1) / size, shared = heads / groups, tokens = position + 1;
+  const int64_t width = projected.size(-1), heads = width / size - 2 * groups, shared = heads / groups;
+  const int64_t tokens = position + 1;
   TORCH_CHECK(position < length, "position ", position, " is beyond the cache of ", length);
-  TORCH_CHECK(query.stride(-1) == 1 && key.stride(-1) == 1 && value.stride(-1) == 1, "rows are contiguous");
-  Tensor result = at::empty({batch, 1, heads * size}, query.options());
-  const float *c = cos.const_data_ptr<float>(), *s = sin.const_data_ptr<float>();
-  of_type(query, [&](auto type) {
+  TORCH_CHECK(projected.is_contiguous() && heads > 0, "projected is contiguous and has queries");
+  Tensor result = at::empty({batch, 1, heads * size}, projected.options());
+  const float* c = cos.const_data_ptr<float>() + position * size;
+  const float* s = sin.const_data_ptr<float>() + position * size;
+  of_type(projected, [&](auto type) {
     using T = decltype(type);
-    const T *q = query.const_data_ptr<T>(), *k = key.const_data_ptr<T>(), *v = value.const_data_ptr<T>();
+    const T* q = projected.const_data_ptr<T>();
+    const T *k = q + heads * size, *v = k + groups * size;
     T *all_keys = keys.data_ptr<T>(), *all_values = values.data_ptr<T>(), *out = result.data_ptr<T>();
     at::parallel_for(0, batch * groups, std::max<int64_t>(1, 4096 / tokens), [&](int64_t start, int64_t stop) {
       vector<float> turned(size), score(tokens), sum(size);
       for (int64_t pair = start; pair < stop; pair++) {
         const int64_t b = pair / groups, g = pair % groups;
         T *K = all_keys + pair * length * size, *V = all_values + pair * length * size;
-        rotate(k + b * key.stride(0) + g * size, c, s, size, turned.data());
+        rotate(k + b * width + g * size, c, s, size, turned.data());
         for (int64_t i = 0; i < size; i++) {
           K[position * size + i] = T(turned[i]);
-          V[position * size + i] = v[b * value.stride(0) + g * size + i];
+          V[position * size + i] = v[b * width + g * size + i];
         }
         for (int64_t h = g * shared; h < (g + 1) * shared; h++) {
-          rotate(q + b * query.stride(0) + h * size, c, s, size, turned.data());
+          rotate(q + b * width + h * size, c, s, size, turned.data());
           float largest = -INFINITY, total = 0;
           for (int64_t t = 0; t < tokens; t++) {
             float product = 0;
@@ -109,16 +113,38 @@ Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, const
   return result;
 }
 
+// silu(gate) * up of both in one, (..., 2 D), rounded where two operators would round.
+Tensor gated(const Tensor& both) {
+  TORCH_CHECK(both.is_contiguous(), "gate and up are contiguous");
+  auto sizes = both.sizes().vec();
+  const int64_t width = sizes.back() /= 2, rows = both.numel() / (2 * width);
+  Tensor result = at::empty(sizes, both.options());
+  of_type(both, [&](auto type) {
+    using T = decltype(type);
+    for (int64_t r = 0; r < rows; r++) {
+      const T *gate = both.const_data_ptr<T>() + 2 * r * width, *up = gate + width;
+      T* y = result.data_ptr<T>() + r * width;
+      for (int64_t i = 0; i < width; i++) {
+        const float g = float(gate[i]);
+        y[i] = T(float(T(g / (1 + std::exp(-g)))) * float(up[i]));
+      }
+    }
+  });
+  return result;
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(actsparse, library) {
+  library.def("gated(Tensor both) -> Tensor");
   library.def("add_norm(Tensor(a!) hidden, Tensor? delta, Tensor weight, float epsilon) -> Tensor");
   library.def(
-      "attend(Tensor query, Tensor key, Tensor value, Tensor cos, Tensor sin, Tensor(a!) keys, Tensor(b!) values, "
-      "int position, float scale) -> Tensor");
+      "attend(Tensor projected, Tensor cos, Tensor sin, Tensor(a!) keys, Tensor(b!) values, int position, "
+      "float scale) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(actsparse, CPU, library) {
+  library.impl("gated", &gated);
   library.impl("add_norm", &add_norm);
   library.impl("attend", &attend);
 }

@@ -16,17 +16,22 @@ class Kernels:
     name = "cpu kernels"
     selects = True
 
+    def __init__(self):
+        operators = torch.ops.actsparse
+        self._dense = operators.dense.default
+        self._skip_inputs, self._skip_outputs = operators.skip_inputs.default, operators.skip_outputs.default
+
     def dense(self, x: Tensor, weights: Weights, counts: Tensor) -> Tensor:
-        return torch.ops.actsparse.dense(x, weights.values, weights.scale, weights.bias, counts)
+        return self._dense(x, weights.values, weights.scale, weights.bias, counts)
 
     def skip_inputs(self, x: Tensor, weights: Weights, selection: Selection, counts: Tensor) -> Tensor:
-        return torch.ops.actsparse.skip_inputs(
+        return self._skip_inputs(
             x, weights.values, weights.scale, weights.bias, selection.mode, selection.n, selection.m,
             selection.level, selection.factor, counts,
         )  # fmt: skip
 
     def skip_outputs(self, x: Tensor, weights: Weights, keep: Tensor, counts: Tensor) -> Tensor:
-        return torch.ops.actsparse.skip_outputs(x, weights.values, weights.scale, weights.bias, keep, counts)
+        return self._skip_outputs(x, weights.values, weights.scale, weights.bias, keep, counts)
 
 
 def pick_engine(dtypes: set[torch.dtype]) -> Engine:

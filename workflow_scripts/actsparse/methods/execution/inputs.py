@@ -72,7 +72,7 @@ class SkipsInputs(Product):
         if self.shifts:
             self._prepare_shift()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         if not self.few(x):
             return self._prompt(x)
         if self.selection is not None:

@@ -8,14 +8,14 @@ from actsparse.methods.execution.products import Engine
 from actsparse.methods.execution.weights import Weights
 
 
-class Product(nn.Module):
+class Product:
     """The linear layers of one input as one product, x (..., in) to (..., out); dense.
 
     More rows than `batch` are a prompt: multiplied as torch does it, for arithmetic bounds them, not bytes.
+    No module itself: what modules cost in Python is, for one token, as much as a small product.
     """
 
     def __init__(self, weights: Weights, engine: Engine, counts: Tensor, batch: int):
-        super().__init__()
         self.weights, self.engine, self.counts, self.batch = weights, engine, counts, batch
         self.latest: tuple[Tensor, tuple[Tensor, ...]] | None = None
         self.waiting = 0
@@ -24,7 +24,7 @@ class Product(nn.Module):
         """Tell whether `x` has so few rows that reading the weights is what takes the time."""
         return x.numel() <= self.batch * x.shape[-1]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         if self.few(x):
             return self.engine.dense(x, self.weights, self.counts)
         return linear(x, self.weights.floating(), self.weights.bias)
@@ -43,7 +43,10 @@ class Product(nn.Module):
 
 
 class Part(nn.Module):
-    """A linear layer's place in the model: its share of a product. `weight` is the layer's."""
+    """A linear layer's place in the model: its share of a product. `weight` is the layer's.
+
+    Whoever needs the outputs of all `product.weights.layers` may call `product` instead.
+    """
 
     def __init__(self, product: Product, layer: int):
         super().__init__()
