@@ -107,6 +107,19 @@ class CodebookPattern:
         self._count(site, rows, active, chosen, covered, index == nearest)
         return unpack(covered if self.combine == "and" else chosen, site.width).reshape(scores.shape)
 
+    def predict(self, hidden: Tensor, site: Site) -> Tensor:
+        """Return the neurons that routers let a site keep, bool (..., D), from its network's input (..., d)."""
+        chooser = self._chooser(site)
+        index = self.routers[f"{chooser}.layer_{site.layer}"].choose(hidden.flatten(0, -2))
+        return self.codebooks[chooser].masks(index, site.layer).reshape(*hidden.shape[:-1], -1)
+
+    def survive(self, values: Tensor, predicted: Tensor, site: Site) -> Tensor:
+        """Return the mask of activations (..., D) that are right where `predicted`, bool (..., D), is True."""
+        return predicted if self.combine == "replace" else predicted & self._active(values, site)
+
+    def _active(self, values: Tensor, site: Site) -> Tensor:
+        return Threshold(self.thresholds).mask(values.abs(), site)
+
     def _chooser(self, site: Site) -> str:
         """Return the projection whose centroids the site's masks are."""
         # Gate runs before up in every architecture, also where both are one layer.
