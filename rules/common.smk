@@ -47,6 +47,7 @@ if "gpu" in workflow.global_resources:
     workflow.register_resource("gpu", GPU_PLACES)
 
 # At most four jobs, or one on each GPU, compute at a time on one machine: each holds a model in memory.
+TIMING_THREADS = max(1, workflow.resource_settings.cores or 1)
 COMPUTE_THREADS = max(1, (workflow.resource_settings.cores or 1) // max(4, GPU_PLACES))
 
 

@@ -14,7 +14,7 @@ rule evaluate:
         f"{RESULTS}/benchmarks/evaluate_{{benchmark}}/{{model}}/{{experiment}}.tsv"
     conda:
         "../envs/lm.yaml"
-    threads: COMPUTE_THREADS
+    threads: lambda w: TIMING_THREADS if STUDY.benchmarks[w.benchmark].alone else COMPUTE_THREADS
     resources:
         mem_mb=model_memory,
         runtime=lambda w, attempt: STUDY.benchmarks[w.benchmark].minutes * attempt,

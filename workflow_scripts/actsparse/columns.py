@@ -13,6 +13,7 @@ class Column:
     name: its word in tables, CSV files and the config.
     heading: its words in tables, where they differ.
     decimals: digits after the point.
+    unit: of the number, for the axes of figures.
     large: show five digits in all, at most three after the point, for numbers without an upper bound.
     significant: show so many digits in all, whatever the size.
     better: "lower" or "higher", where one way is.
@@ -22,6 +23,7 @@ class Column:
 
     name: str
     heading: str | None = None
+    unit: str = ""
     decimals: int = 3
     large: bool = False
     significant: int | None = None

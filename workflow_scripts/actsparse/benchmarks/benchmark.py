@@ -26,6 +26,7 @@ class Benchmark(ABC):
         description, keys, required: its part of the config's schema.
         group: the word that stands for its headline columns where a table names its columns.
         minutes: how long one evaluation may take at most, for schedulers.
+        alone: whether it measures time, so that its jobs take the machine for themselves.
         ranked: the column whose values get a figure of all experiments in their order.
         against_sparsity: the column that gets a figure against realised sparsity.
         against: {figure: (column, other column)}, a figure of one against the other in studies that have
@@ -40,6 +41,7 @@ class Benchmark(ABC):
     required: ClassVar[tuple[str, ...]] = ()
     group: ClassVar[str | None] = None
     minutes: ClassVar[int] = 240
+    alone: ClassVar[bool] = False
     ranked: ClassVar[str | None] = None
     against_sparsity: ClassVar[str | None] = None
     against: ClassVar[dict[str, tuple[str, str]]] = {}

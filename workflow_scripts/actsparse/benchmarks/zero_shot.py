@@ -100,7 +100,7 @@ class ZeroShot(Benchmark):
             Column(task, _heading(task, metrics.get(task, PLAIN)), better="higher", headline=True)
             for task in config[self.word]["tasks"]
         ]
-        return [*tasks, Column("mean_accuracy", "mean accuracy", better="higher")]
+        return [*tasks, Column("mean_accuracy", "mean accuracy", better="higher", unit="fraction")]
 
     def numbers(self, record: dict[str, Any]) -> Numbers:
         """Return each task's headline metric and their mean, the tasks taken as independent."""

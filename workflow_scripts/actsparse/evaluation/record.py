@@ -51,16 +51,10 @@ def evaluate(
         return run, measure(run), time.perf_counter() - start
 
     (run, measured, seconds), batch_size = halving_batch(attempt, options.get("batch_size", 1))
-    scheme, applied = run.scheme, run.applied
     record = {
         **about,
         **measured,
-        "realised_sparsity": applied.realised_sparsity,
-        "realised_sparsity_per_site": applied.realised_sparsity_per_site,
-        "sites_not_finite": applied.not_finite,
-        "replaced_linear_layers": applied.replaced_linear_layers,
-        "replaced_linear_layers_as_published": published_count(loaded, scheme.projections) if scheme else 0,
-        **(scheme.pattern.measured() if hasattr(getattr(scheme, "pattern", None), "measured") else {}),
+        **({} if run.applied is None else _applied(run)),
         "dtype": dtype,
         "device": _device_name(loaded.device),
         "batch_size": batch_size,
@@ -73,6 +67,21 @@ def evaluate(
         "git_commit": git_commit(),
     }
     write_json(output, record)
+
+
+def _applied(run: Run) -> dict[str, Any]:
+    """Return what the scheme did while zeros were multiplied."""
+    scheme, applied = run.scheme, run.applied
+    published = published_count(run.model, scheme.projections) if scheme else 0
+    measured = getattr(getattr(scheme, "pattern", None), "measured", dict)
+    return {
+        "realised_sparsity": applied.realised_sparsity,
+        "realised_sparsity_per_site": applied.realised_sparsity_per_site,
+        "sites_not_finite": applied.not_finite,
+        "replaced_linear_layers": applied.replaced_linear_layers,
+        "replaced_linear_layers_as_published": published,
+        **measured(),
+    }
 
 
 def _digest(found: Path | list[Path]) -> str:

@@ -140,7 +140,8 @@ def _defined(node: ast.AST) -> set[str]:
 
 @cache
 def _code(path: Path) -> str:
-    return _text(ast.parse(path.read_text()))
+    compiled = [file.read_text() for file in sorted(path.parent.glob("*.cpp"))]
+    return "\n".join([_text(ast.parse(path.read_text())), *compiled])
 
 
 def _text(tree: ast.AST) -> str:

@@ -1,1 +1,1 @@
-"""Kernels: what runs fast, each tested equal to its plain definition. Imports models and jobs alone."""
+"""Kernels: what runs fast, each tested equal to its plain definition. Imports jobs alone."""

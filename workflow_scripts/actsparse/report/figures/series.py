@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from actsparse.jobs.files import number
 from actsparse.kinds import KINDS
 from actsparse.report.figures.data import StudyData
 from actsparse.report.figures.style import look
-from actsparse.report.tables.records import kind_of, numbers
+from actsparse.report.tables.records import applied, kind_of, numbers
 
 
 def by_kind(found: pd.DataFrame) -> Iterator[tuple[str, dict[str, str], pd.DataFrame]]:
@@ -34,7 +35,7 @@ def points(data: StudyData, model: str, column: str) -> pd.DataFrame:
                     "experiment": experiment,
                     "method": kind.word,
                     "series": ", ".join(kind.series()).replace("_", " "),
-                    "sparsity": next(iter(records.values()))["realised_sparsity"],
+                    "sparsity": number(applied(records).get("realised_sparsity")),
                     **measured,
                 }
             )

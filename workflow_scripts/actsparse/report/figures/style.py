@@ -75,9 +75,9 @@ def log_scale(axis) -> None:
 
 
 def scale_of(axis, column: Column) -> str:
-    """Make an axis logarithmic where its column has no upper bound; return what its label says of that."""
+    """Make an axis logarithmic where its column has no upper bound; return what its label says of the scale."""
     if not column.large:
-        return ""
+        return f" ({column.unit})" if column.unit else ""
     log_scale(axis)
     return " (log scale)"
 

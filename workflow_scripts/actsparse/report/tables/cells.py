@@ -102,8 +102,8 @@ def shown(value: object, column: Known, size: float | None = None) -> str:
     A standard error is rounded as the value of `size` that it belongs to.
     """
     if pd.isna(value):
-        # What is measured of every experiment and yet no number was not finite.
-        return "nan" if column.better == "lower" else MISSING
+        # A perplexity is measured of every experiment; where it is no number, it was not finite.
+        return "nan" if column.large else MISSING
     if not isinstance(value, float):
         return str(value)
     size = abs(value if size is None else size)

@@ -31,6 +31,11 @@ def by_benchmark(results: Results) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def applied(records: Records) -> dict[str, Any]:
+    """Return the first record of a benchmark that multiplied the scheme's zeros, and counted them."""
+    return next((record for record in records.values() if "realised_sparsity" in record), {})
+
+
 def kind_of(records: Records) -> Kind:
     """Return the experiment that results are of."""
     first = next(iter(records.values()))

@@ -10,7 +10,7 @@ from actsparse.columns import Column
 from actsparse.jobs.files import number, read_json
 from actsparse.kinds import KINDS
 from actsparse.kinds.dense import Dense
-from actsparse.report.tables.records import Results, kind_of, numbers
+from actsparse.report.tables.records import Results, applied, kind_of, numbers
 
 
 def evaluations(results: Results, columns: Iterable[Column] = ()) -> pd.DataFrame:
@@ -24,7 +24,7 @@ def evaluations(results: Results, columns: Iterable[Column] = ()) -> pd.DataFram
     """
     rows = []
     for (model, experiment), records in results.items():
-        first, kind = next(iter(records.values())), kind_of(records)
+        first, kind = applied(records), kind_of(records)
         rows.append(
             {
                 **{key: value for key, value in kind.params.items() if not isinstance(value, list | dict)},
@@ -33,8 +33,8 @@ def evaluations(results: Results, columns: Iterable[Column] = ()) -> pd.DataFram
                 "method": kind.word,
                 "pruning": kind.pruning,
                 "target_sparsity": kind.target_sparsity,
-                "realised_sparsity": first["realised_sparsity"],
-                "replaced_linear_layers": first["replaced_linear_layers"],
+                "realised_sparsity": first.get("realised_sparsity"),
+                "replaced_linear_layers": first.get("replaced_linear_layers"),
                 "replaced_linear_layers_as_published": first.get("replaced_linear_layers_as_published"),
                 "runtime_min": sum(record["seconds"] for record in records.values()) / 60,
                 "peak_memory_mb": max(record.get("peak_memory_mb", 0) for record in records.values()),
@@ -56,7 +56,7 @@ def extra_rows(results: Results) -> dict[str, pd.DataFrame]:
         kind.extra_rows.source: [] for kind in KINDS.values() if kind.extra_rows
     }
     for (model, experiment), records in results.items():
-        first, kind = next(iter(records.values())), kind_of(records)
+        first, kind = applied(records), kind_of(records)
         for row in kind.rows(first):
             found[kind.extra_rows.source].append(
                 {
