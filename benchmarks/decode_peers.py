@@ -63,7 +63,10 @@ def main() -> None:
             load_average = os.getloadavg()[0]
             for name, milliseconds in best.items():
                 print(f"{shape:5} {word:5} {name:24} {milliseconds:8.2f} ms a token", flush=True)
-            print(f"{shape:5} {word:5} (load average {load_average:.1f}, {arguments.threads} threads)", flush=True)
+            print(
+                f"{shape:5} {word:5} (load average {load_average:.1f}, {arguments.threads} threads)",
+                flush=True,
+            )
             ratios |= {f"{name}_{word}_{shape}": round(ratio, 3) for name, ratio in compared(best).items()}
             del model
             gc.collect()
@@ -108,7 +111,10 @@ def measure(model: torch.nn.Module, text: Tensor, weights: str | None, arguments
                 with execute(model, chosen, weights=weights):
                     decoder = make_decoder(model, text.shape[1])
                     if turn == 0:
-                        print(f"{name:12} {decoder.name}, nll {decoded_nll(decoder, text, PROMPT):.4f}", flush=True)
+                        print(
+                            f"{name:12} {decoder.name}, nll {decoded_nll(decoder, text, PROMPT):.4f}",
+                            flush=True,
+                        )
                     note(f"ours, {name}", time_tokens(decoder, text, PROMPT))
             if peer is not None and turn == 0:
                 print(f"llama.cpp    nll {peer.nll:.4f}", flush=True)

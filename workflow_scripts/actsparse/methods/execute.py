@@ -106,7 +106,9 @@ def execute(
             running.sites = find_sites(model, skips.projections, skips.side, skips.layers)
             for site in running.sites:
                 skips.pattern.check(site)
-            check = check_inputs if skips.side == "input" else lambda s: check_outputs(model, s, running.sites)
+            check = (
+                check_inputs if skips.side == "input" else lambda s: check_outputs(model, s, running.sites)
+            )
             check(skips)
             (plan.skip_inputs if skips.side == "input" else plan.skip_neurons)(skips)
         plan.run_dense()

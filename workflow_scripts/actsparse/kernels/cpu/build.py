@@ -21,7 +21,16 @@ from actsparse.jobs.files import atomic_path
 log = logging.getLogger(__name__)
 
 SOURCES = [Path(__file__).with_name(name) for name in ("products.cpp", "steps.cpp")]
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
+FLAGS = (
+    "-std=c++20",
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-fPIC",
+    "-shared",
+)
 SECONDS = 600  # that a build may take
 
 
@@ -62,7 +71,9 @@ def cache_folder() -> Path:
 
 def _command(compiler: str, target: Path) -> list[str]:
     includes = [f"-I{folder}" for folder in cpp_extension.include_paths()]
-    libraries = [folder for path in cpp_extension.library_paths() for folder in (f"-L{path}", f"-Wl,-rpath,{path}")]
+    libraries = [
+        folder for path in cpp_extension.library_paths() for folder in (f"-L{path}", f"-Wl,-rpath,{path}")
+    ]
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
     # OpenMP is compiled in but not linked: torch has brought one along, and a second would have threads that
     # wait, spinning, where the first one's work.
@@ -87,7 +98,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"no C++ compiler {error.filename!r} was found (set CXX, or install g++)"
     said = getattr(error, "stderr", None) or str(error)
-    lines = [line for line in said.splitlines() if "error" in line] or said.splitlines() or [type(error).__name__]
+    lines = (
+        [line for line in said.splitlines() if "error" in line] or said.splitlines() or [type(error).__name__]
+    )
     return f"the kernels could not be built or loaded: {lines[0]}"
 
 

@@ -102,7 +102,9 @@ def check_outputs(model: nn.Module, scheme: Scheme, sites: list[Site]) -> None:
     pattern = scheme.pattern
     if hasattr(pattern, "predict"):
         if pattern.routers is None:
-            raise CannotExecute("a codebook without routers: its centroids are chosen by the outputs themselves")
+            raise CannotExecute(
+                "a codebook without routers: its centroids are chosen by the outputs themselves"
+            )
     elif {"gate_proj", "up_proj"} <= pruned and not (
         type(pattern) is Threshold and type(scheme.scorer) in (Magnitude, Cats)
     ):

@@ -34,7 +34,10 @@ class Product:
         if len(self.weights.sizes) == 1:
             return self(x)
         if self.latest is None or self.latest[0] is not x:
-            self.latest, self.waiting = (x, self(x).split(self.weights.sizes, dim=-1)), len(self.weights.sizes)
+            self.latest, self.waiting = (
+                (x, self(x).split(self.weights.sizes, dim=-1)),
+                len(self.weights.sizes),
+            )
         result = self.latest[1][layer]
         self.waiting -= 1
         if not self.waiting:
