@@ -16,7 +16,7 @@ from actsparse.jobs.files import digest_of, read_json, sha256_of, write_json
 from actsparse.jobs.provenance import git_commit, package_versions
 from actsparse.methods.sparsify import Scheme
 from actsparse.models.loading import load_model
-from actsparse.models.sites import published_count
+from actsparse.models.sites import covered_macs, published_count
 
 
 def evaluate(
@@ -58,6 +58,7 @@ def evaluate(
         "realised_sparsity": applied.realised_sparsity,
         "realised_sparsity_per_site": applied.realised_sparsity_per_site,
         "sites_not_finite": applied.not_finite,
+        "covered_macs": covered_macs(loaded, applied.sites) if applied.sites else 0.0,
         "replaced_linear_layers": applied.replaced_linear_layers,
         "replaced_linear_layers_as_published": published_count(loaded, scheme.projections) if scheme else 0,
         **(scheme.pattern.measured() if hasattr(getattr(scheme, "pattern", None), "measured") else {}),
