@@ -23,7 +23,8 @@ rule fetch_package:
         "resources/logs/fetch_package/{package}.log",
     benchmark:
         "resources/benchmarks/fetch_package/{package}.tsv"
-    retries: 2
+    # What may go better the next time is tried again by the script; a wrong file stays wrong.
+    retries: 0
     conda:
         "../envs/lm.yaml"
     threads: 1
@@ -48,7 +49,8 @@ rule fetch_model:
         "resources/logs/fetch_model/{model}.log",
     benchmark:
         "resources/benchmarks/fetch_model/{model}.tsv"
-    retries: 2
+    # What may go better the next time is tried again by the script; a wrong file stays wrong.
+    retries: 0
     conda:
         "../envs/lm.yaml"
     threads: 1
@@ -59,6 +61,7 @@ rule fetch_model:
         source=lambda w: CONFIG["models"][w.model]["source"],
         sha256=lambda w: CONFIG["models"][w.model].get("sha256"),
         shape=lambda w: CONFIG["models"][w.model].get("shape", {}),
+        trust_remote_code=lambda w: CONFIG["models"][w.model]["trust_remote_code"],
         folder="resources/models/{model}",
         lock_file=HUB_LOCK,
         code=digest("fetch_model.py"),
@@ -77,7 +80,8 @@ rule fetch_corpus:
         "resources/logs/fetch_corpus/{corpus}/{split}.log",
     benchmark:
         "resources/benchmarks/fetch_corpus/{corpus}/{split}.tsv"
-    retries: 2
+    # What may go better the next time is tried again by the script; a wrong file stays wrong.
+    retries: 0
     conda:
         "../envs/lm.yaml"
     threads: 1
@@ -108,7 +112,8 @@ rule fetch_task:
         "resources/logs/fetch_task/{provider}/{task}.log",
     benchmark:
         "resources/benchmarks/fetch_task/{provider}/{task}.tsv"
-    retries: 2
+    # What may go better the next time is tried again by the script; a wrong file stays wrong.
+    retries: 0
     conda:
         "../envs/lm.yaml"
     threads: 1
@@ -149,6 +154,7 @@ rule make_windows:
         split=lambda w: CONFIG[w.use]["split"],
         sequence_length=lambda w: CONFIG[w.use]["sequence_length"],
         sequences=lambda w: CONFIG[w.use]["sequences"],
+        trust_remote_code=lambda w: CONFIG["models"][w.model]["trust_remote_code"],
         code=digest("make_windows.py"),
     message:
         "Tokenising the {wildcards.use} text for {wildcards.model}"

@@ -194,7 +194,8 @@ def test_digest_follows_the_content(tiny, tmp_path):
         ),
         (
             lambda folder: (folder / "config.json").write_text('{"auto_map": {}, "model_type": "homemade"}'),
-            "model type 'homemade' needs code from its repository; none is run",
+            "model type 'homemade' needs code from its repository; none is run (unless the model has "
+            "trust_remote_code: true)",
         ),
         (
             lambda folder: (folder / "model.safetensors.index.json").write_text(

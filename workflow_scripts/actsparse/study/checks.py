@@ -9,9 +9,11 @@ from actsparse.benchmarks import BENCHMARKS
 from actsparse.codebooks import ALGORITHMS
 from actsparse.errors import ConfigError, check_one_of
 from actsparse.jobs.files import read_json
+from actsparse.kinds.keys import FEED_FORWARD
 from actsparse.kinds.kind import require_file
 from actsparse.methods.mitigations import MITIGATIONS
 from actsparse.methods.scorers import SCORERS
+from actsparse.models.sizes import REQUIRED, expert_count, has_gate, sizes_of, text_config
 from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, parse_source
 from actsparse.study.grid import Experiment
 from actsparse.study.tables import allowed_columns
@@ -40,24 +42,52 @@ def check_references(config: dict[str, Any], experiments: dict[str, Experiment],
         _check_task_format(name, entry)
     _check_tables(config, experiments)
     shapes = {name: model_shape(name, entry, root) for name, entry in config["models"].items()}
+    configs = {name: model_config(name, entry, root) for name, entry in config["models"].items()}
     for experiment in experiments.values():
         where = f"experiments.{experiment.slug}"
         _check_words(experiment)
         experiment.kind.check(where, config, root)
         for name, shape in shapes.items():
+            _check_feed_forward(where, experiment, name, configs[name])
             if shape:
                 experiment.kind.check_sizes(where, config, name, shape, root)
 
 
 def model_shape(name: str, entry: dict[str, Any], root: Path) -> dict[str, int] | None:
     """Return a model's sizes: from its folder if it is there, else as the config states them, else None."""
-    source = parse_source(entry["source"])
-    folder = root / source.path if isinstance(source, LocalPath) else root / "resources" / "models" / name
+    folder = _model_folder(name, entry, root)
     if (folder / "config.json").is_file():
-        found = read_json(folder / "config.json")
-        found = found.get("text_config", found)
-        return {key: value for key, value in found.items() if isinstance(value, int)}
+        sizes = sizes_of(read_json(folder / "config.json"))
+        return sizes if sizes.keys() >= set(REQUIRED) else entry.get("shape")
     return entry.get("shape")
+
+
+def model_config(name: str, entry: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Return what a model's config.json says; empty where it is not there yet."""
+    path = _model_folder(name, entry, root) / "config.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def _model_folder(name: str, entry: dict[str, Any], root: Path) -> Path:
+    source = parse_source(entry["source"])
+    return root / source.path if isinstance(source, LocalPath) else root / "resources" / "models" / name
+
+
+def _check_feed_forward(where: str, experiment: Experiment, model: str, config: dict[str, Any]) -> None:
+    """Raise ConfigError for projections of a feed-forward network that a model does not have as such."""
+    if "projections" not in experiment.params:
+        return
+    named = [word for word in FEED_FORWARD if experiment.kind.touches(word)]
+    if named and (experts := expert_count(config)):
+        raise ConfigError(
+            f"{where}.projections: {', '.join(named)} of {model} are in {experts} experts, which are no "
+            "linear layers and cannot be pruned (allowed: projections of the attention)"
+        )
+    if not has_gate(config) and "gate_proj" in experiment.params["projections"]:
+        raise ConfigError(
+            f"{where}.projections: {model} ({text_config(config)['model_type']}) has no gate_proj "
+            "(allowed: q_proj, k_proj, v_proj, o_proj, up_proj, down_proj)"
+        )
 
 
 def _check_source(where: str, entry: dict[str, Any], root: Path) -> None:
@@ -70,6 +100,11 @@ def _check_source(where: str, entry: dict[str, Any], root: Path) -> None:
         missing = isinstance(source, LocalPath) and not (root / source.path).exists()
         if missing and not (root / UNPACKED).exists():
             raise ConfigError(f"{where}.source: no such file or folder: {source.path}")
+        if where.startswith("models") and isinstance(source, LocalPath) and (root / source.path).is_file():
+            raise ConfigError(
+                f"{where}.source: {source.path} is a file (a model is a folder with config.json and "
+                "safetensors; GGUF is read from pypi:// packages only)"
+            )
         if isinstance(source, PackageFile) and "sha256" not in entry:
             raise ConfigError(f"{where}.sha256: missing (required with a pypi:// source)")
         if where.startswith("corpora") and not isinstance(source, HubRepo) and "format" not in entry:

@@ -18,6 +18,7 @@ EXPERIMENT = (
     Column("pruning"),
     Column("target_sparsity", "target sparsity"),
     Column("realised_sparsity", "realised sparsity"),
+    Column("covered_macs", "covered multiply-adds"),
     Column("replaced_linear_layers", "replaced linear layers"),
     Column("replaced_linear_layers_as_published", "replaced linear layers (published count)"),
     Column("runtime_min", "runtime (min)", decimals=2),

@@ -17,8 +17,8 @@ def evaluations(results: Results, columns: Iterable[Column] = ()) -> pd.DataFram
     """Return one row per (model, experiment), in the order of `results`.
 
     Columns: model, experiment, method, pruning (`Kind.pruning`), every parameter of some method, those of the
-    benchmarks and `<column>_stderr` of these, target_sparsity, realised_sparsity, replaced_linear_layers and
-    the same as_published, runtime_min, peak_memory_mb. Realised sparsity is that of the first benchmark. What
+    benchmarks and `<column>_stderr` of these, target_sparsity, realised_sparsity, covered_macs,
+    replaced_linear_layers and the same as_published, runtime_min, peak_memory_mb. Realised sparsity is that of the first benchmark. What
     is not finite is NaN. Of `columns`, those of the benchmarks, the ones with a ratio to the dense model get
     it.
     """
@@ -34,6 +34,7 @@ def evaluations(results: Results, columns: Iterable[Column] = ()) -> pd.DataFram
                 "pruning": kind.pruning,
                 "target_sparsity": kind.target_sparsity,
                 "realised_sparsity": first.get("realised_sparsity"),
+                "covered_macs": first.get("covered_macs"),
                 "replaced_linear_layers": first.get("replaced_linear_layers"),
                 "replaced_linear_layers_as_published": first.get("replaced_linear_layers_as_published"),
                 "runtime_min": sum(record["seconds"] for record in records.values()) / 60,
