@@ -7,10 +7,10 @@ import torch
 from actsparse.calibration.statistics import measure_statistics
 from actsparse.codebooks.codebook import Codebook
 from actsparse.codebooks.packing import pack
-from actsparse.codebooks.pattern import CodebookPattern
+from actsparse.codebooks.pattern import CodebookPattern, Signed
 from actsparse.codebooks.router import Router
 from actsparse.kernels.cpu import build
-from actsparse.kinds.schemes import _with_options
+from actsparse.methods.building import with_options
 from actsparse.methods.execute import CannotExecute, execute
 from actsparse.methods.execution.products import PlainTorch
 from actsparse.methods.mitigations import MITIGATIONS
@@ -23,7 +23,6 @@ from actsparse.methods.patterns.top_k_table import TopKTable
 from actsparse.methods.scorers import SCORERS
 from actsparse.methods.scorers.cats import Cats
 from actsparse.methods.scorers.magnitude import Magnitude
-from actsparse.methods.scorers.signed import Signed
 from actsparse.methods.sparsify import Scheme, sparsify
 from actsparse.models.decoding import (
     LeanDecoder,
@@ -34,7 +33,6 @@ from actsparse.models.decoding import (
     time_tokens,
 )
 from actsparse.models.sites import find_sites
-from actsparse.registry import resolve
 from tiny_models import CONFIGS, load_tiny_model, save_tiny_model, token_windows
 from transformers import DynamicCache
 
@@ -89,9 +87,9 @@ def inputs_scheme(options, scorer="magnitude", pattern="8:16", mitigation="none"
     return Scheme(
         "input",
         projections,
-        _with_options(resolve(SCORERS, scorer, "scorer"), options),
+        with_options(SCORERS[scorer].load(), options),
         PATTERNS[pattern],
-        _with_options(resolve(MITIGATIONS, mitigation, "mitigation"), options),
+        with_options(MITIGATIONS[mitigation].load(), options),
     )
 
 
@@ -103,7 +101,7 @@ def scores_of(x, weight, scorer: str, name: str, options) -> torch.Tensor:
     if scorer == "magnitude":
         return x.abs()
     if scorer == "random":
-        return resolve(SCORERS, "random", "scorer")(SEED).score(x[:, None], named(name))[:, 0]
+        return SCORERS["random"].load()(SEED).score(x[:, None], named(name))[:, 0]
     x, weight = x.float(), weight.float()
     if scorer == "wina":
         return x.abs() * weight.pow(2).sum(0).sqrt()
@@ -291,7 +289,8 @@ def test_whole_models_in_float64(saved, options, architecture, pattern):
         assert running.engine == PlainTorch.name
         found = decode(model, ids)
     assert (found - wanted).abs().max() < 1e-9
-    assert (running.executed_sparsity == 0) == (pattern == "full")
+    # OPT's ReLU makes zeros of its own, which are skipped as well.
+    assert (running.executed_sparsity == 0) == (pattern == "full" and architecture != "opt")
 
 
 @pytest.mark.parametrize("words", [("gate_proj",), ("gate_proj", "up_proj")])
@@ -417,7 +416,7 @@ def test_weights_are_moved_not_doubled_and_put_back(saved, options, architecture
 def test_weights_are_put_back_after_an_error(saved, options):
     model = saved("llama")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(RuntimeError, match="^out$"), execute(model, inputs_scheme(options)):
+    with pytest.raises(RuntimeError, match=r"^out$"), execute(model, inputs_scheme(options)):
         raise RuntimeError("out")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

@@ -189,15 +189,15 @@ def _parts(
 
 
 def _refuse_parts(model: nn.Module, leaf: str, side: Side, patterns: Iterable[re.Pattern]) -> None:
-    """Raise ValueError unless all of an interleaved layer is meant; rows of weights do not mind their order."""
+    """Raise ValueError unless all of an interleaved layer is meant; weights do not mind their order."""
     patterns = list(patterns)
     if side == "input" or any(pattern.fullmatch(leaf) for pattern in patterns):
         return
     whole = all(any(pattern.fullmatch(part) for pattern in patterns) for part in INTERLEAVED[leaf])
     if side == "output" or not whole:
         raise ValueError(
-            f"{type(model).__name__}: the {side}s of {', '.join(INTERLEAVED[leaf])} are mixed in {leaf}, head by "
-            f"head; name {leaf} to prune all of it; {_linear_layers(model)}"
+            f"{type(model).__name__}: the {side}s of {', '.join(INTERLEAVED[leaf])} are mixed in {leaf}, "
+            f"head by head; name {leaf} to prune all of it; {_linear_layers(model)}"
         )
 
 
@@ -212,8 +212,8 @@ def _refuse_other_layers(model: nn.Module, decoder: nn.ModuleList, patterns: Ite
     words = ("gate_proj", "up_proj", "down_proj", "gate_up_proj")
     if experts and any(pattern.fullmatch(word) for pattern in patterns for word in words):
         raise ValueError(
-            f"{type(model).__name__}: its experts (such as {experts}) are no linear layers and cannot be pruned "
-            f"(allowed: projections of the attention); {_linear_layers(model)}"
+            f"{type(model).__name__}: its experts (such as {experts}) are no linear layers and cannot be "
+            f"pruned (allowed: projections of the attention); {_linear_layers(model)}"
         )
 
 
@@ -225,7 +225,8 @@ def expert_weights(layers: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def covered_macs(model: nn.Module, sites: Iterable[Site]) -> float:
-    """Return the part of the decoder layers' linear multiply-adds that are made at the sites; 0.0 without any.
+    """Return the part of the decoder layers' linear multiply-adds that are made at the sites; 0.0 without
+    any.
 
     A linear layer makes as many for each token as its weight has elements. Those of experts count by the part
     of them that a token goes through. Attention scores, embeddings and the output matrix do not count.

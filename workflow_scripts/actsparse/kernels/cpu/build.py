@@ -51,7 +51,8 @@ def build() -> Path:
     """Return the library, built unless it lies in the cache. Raises OSError or SubprocessError."""
     compiler = os.environ.get("CXX", "g++")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    name = f"kernels-{_digest(*(source.read_text() for source in SOURCES), *FLAGS, torch.__version__, version, _processor())}.so"
+    made_from = [source.read_text() for source in SOURCES]
+    name = f"kernels-{_digest(*made_from, *FLAGS, torch.__version__, version, _processor())}.so"
     target = cache_folder() / name
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):

@@ -75,7 +75,7 @@ def log_scale(axis) -> None:
 
 
 def scale_of(axis, column: Column) -> str:
-    """Make an axis logarithmic where its column has no upper bound; return what its label says of the scale."""
+    """Make an axis logarithmic where its column has no upper bound; return what a label says of it."""
     if not column.large:
         return f" ({column.unit})" if column.unit else ""
     log_scale(axis)

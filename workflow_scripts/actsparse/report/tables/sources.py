@@ -18,9 +18,9 @@ def evaluations(results: Results, columns: Iterable[Column] = ()) -> pd.DataFram
 
     Columns: model, experiment, method, pruning (`Kind.pruning`), every parameter of some method, those of the
     benchmarks and `<column>_stderr` of these, target_sparsity, realised_sparsity, covered_macs,
-    replaced_linear_layers and the same as_published, runtime_min, peak_memory_mb. Realised sparsity is that of the first benchmark. What
-    is not finite is NaN. Of `columns`, those of the benchmarks, the ones with a ratio to the dense model get
-    it.
+    replaced_linear_layers and the same as_published, runtime_min, peak_memory_mb. Realised sparsity is that
+    of the first benchmark. What is not finite is NaN. Of `columns`, those of the benchmarks, the ones with a
+    ratio to the dense model get it.
     """
     rows = []
     for (model, experiment), records in results.items():
