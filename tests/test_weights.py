@@ -66,8 +66,8 @@ def without_head(folder):
 CHANGES = {
     "another prefix": (
         lambda folder: change(folder, lambda weights: {f"net.{n}": w for n, w in weights.items()}),
-        "21 weights of the model are not in its safetensors (first: lm_head.weight, model.embed_tokens.weight, "
-        "model.layers.0.input_layernorm.weight); 21 tensors are none of the model's (first: net.lm_head.weight, ",
+        "21 weights of the model are not in its safetensors (first: lm_head.weight, "
+        "model.embed_tokens.weight, model.layers.0.input_layernorm.weight); 21 tensors are none of the model's (first: net.lm_head.weight, ",
     ),
     "more layers": (
         lambda folder: change_config(folder, num_hidden_layers=3),

@@ -189,20 +189,20 @@ def _parts(
 
 
 def _refuse_parts(model: nn.Module, leaf: str, side: Side, patterns: Iterable[re.Pattern]) -> None:
-    """Raise ValueError unless all of an interleaved layer is meant; rows of weights do not mind their order."""
+    """Raise ValueError unless all of an interleaved layer is meant."""
     patterns = list(patterns)
     if side == "input" or any(pattern.fullmatch(leaf) for pattern in patterns):
         return
     whole = all(any(pattern.fullmatch(part) for pattern in patterns) for part in INTERLEAVED[leaf])
     if side == "output" or not whole:
         raise ValueError(
-            f"{type(model).__name__}: the {side}s of {', '.join(INTERLEAVED[leaf])} are mixed in {leaf}, head by "
-            f"head; name {leaf} to prune all of it; {_linear_layers(model)}"
+            f"{type(model).__name__}: the {side}s of {', '.join(INTERLEAVED[leaf])} are mixed in {leaf}, head "
+            f"by head; name {leaf} to prune all of it; {_linear_layers(model)}"
         )
 
 
 def _refuse_other_layers(model: nn.Module, decoder: nn.ModuleList, patterns: Iterable[re.Pattern]) -> None:
-    """Raise ValueError for a model whose projections are asked for, but are no linear layers of torch's."""
+    """Raise ValueError for projections that are asked for, but are no linear layers of torch."""
     if any(isinstance(module, Conv1D) for module in decoder.modules()):
         raise ValueError(
             f"{type(model).__name__}: its layers are Conv1D, with transposed weights, and cannot be pruned; "
@@ -212,8 +212,8 @@ def _refuse_other_layers(model: nn.Module, decoder: nn.ModuleList, patterns: Ite
     words = ("gate_proj", "up_proj", "down_proj", "gate_up_proj")
     if experts and any(pattern.fullmatch(word) for pattern in patterns for word in words):
         raise ValueError(
-            f"{type(model).__name__}: its experts (such as {experts}) are no linear layers and cannot be pruned "
-            f"(allowed: projections of the attention); {_linear_layers(model)}"
+            f"{type(model).__name__}: its experts (such as {experts}) are no linear layers and cannot be "
+            f"pruned (allowed: projections of the attention); {_linear_layers(model)}"
         )
 
 
