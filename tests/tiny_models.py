@@ -6,18 +6,22 @@ import torch
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
+    FalconConfig,
     Gemma2Config,
     Gemma3Config,
     Gemma3TextConfig,
+    GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
     OPTConfig,
     Phi3Config,
+    PhiConfig,
     PretrainedConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
     SiglipVisionConfig,
+    Starcoder2Config,
 )
 
 LAYERS = 2
@@ -68,6 +72,10 @@ def _opt() -> OPTConfig:
     return OPTConfig(**sizes, ffn_dim=96, word_embed_proj_dim=48, init_std=0.2)
 
 
+def _without(sizes: dict, key: str) -> dict:
+    return {name: value for name, value in sizes.items() if name != key}
+
+
 CONFIGS = {
     "llama": lambda: LlamaConfig(**SIZES, **HEAD_DIM),
     "mistral": lambda: MistralConfig(**SIZES, **HEAD_DIM, sliding_window=16),
@@ -77,7 +85,14 @@ CONFIGS = {
     "gemma3": _gemma3,
     "phi3": lambda: Phi3Config(**SIZES),
     "opt": _opt,
+    "phi": lambda: PhiConfig(**SIZES),
+    "gpt_neox": lambda: GPTNeoXConfig(**_without(SIZES, "num_key_value_heads")),
+    "falcon": lambda: FalconConfig(**_without(SIZES, "num_key_value_heads"), ffn_hidden_size=96),
+    "starcoder2": lambda: Starcoder2Config(**SIZES),
 }
+# Those whose feed-forward networks have no gate, and those whose q, k and v are the mixed rows of one layer.
+UNGATED = {"opt", "phi", "gpt_neox", "falcon", "starcoder2"}
+INTERLEAVED = {"gpt_neox", "falcon"}
 
 
 def save_tiny_model(architecture: str, folder: Path, bias: float = 0.5, seed: int = 0) -> Path:

@@ -189,7 +189,7 @@ def _parts(
 
 
 def _refuse_parts(model: nn.Module, leaf: str, side: Side, patterns: Iterable[re.Pattern]) -> None:
-    """Raise ValueError unless all of an interleaved layer is meant; weights do not mind their order."""
+    """Raise ValueError unless all of an interleaved layer is meant."""
     patterns = list(patterns)
     if side == "input" or any(pattern.fullmatch(leaf) for pattern in patterns):
         return
@@ -202,7 +202,7 @@ def _refuse_parts(model: nn.Module, leaf: str, side: Side, patterns: Iterable[re
 
 
 def _refuse_other_layers(model: nn.Module, decoder: nn.ModuleList, patterns: Iterable[re.Pattern]) -> None:
-    """Raise ValueError for a model whose projections are asked for, but are no linear layers of torch's."""
+    """Raise ValueError for projections that are asked for, but are no linear layers of torch."""
     if any(isinstance(module, Conv1D) for module in decoder.modules()):
         raise ValueError(
             f"{type(model).__name__}: its layers are Conv1D, with transposed weights, and cannot be pruned; "
@@ -225,8 +225,7 @@ def expert_weights(layers: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def covered_macs(model: nn.Module, sites: Iterable[Site]) -> float:
-    """Return the part of the decoder layers' linear multiply-adds that are made at the sites; 0.0 without
-    any.
+    """Return the part of the decoder layers' linear multiply-adds that is made at the sites; 0.0 without any.
 
     A linear layer makes as many for each token as its weight has elements. Those of experts count by the part
     of them that a token goes through. Attention scores, embeddings and the output matrix do not count.

@@ -12,8 +12,8 @@ from transformers.utils import logging as transformers_logging
 from actsparse.jobs.files import read_json
 from actsparse.jobs.tensor_files import opened
 
-# What wrappers put into the names of weights: DistributedDataParallel in front of all, torch.compile in front
-# of whatever was compiled.
+# What wrappers put into the names of a model's weights: DistributedDataParallel in front of all of them,
+# torch.compile in front of whatever was compiled.
 WRAPPERS = {r"^(?:module\.)+": "", r"_orig_mod\.": ""}
 SHOWN = 3
 
@@ -62,17 +62,14 @@ def wrappers_of(names: Iterable[str]) -> dict[str, str] | None:
 
 
 def check_weights(folder: Path, trust_remote_code: bool = False) -> None:
-    """Raise ValueError, in one line, unless the checkpoint in `folder` gives its model all weights and no
-    more.
+    """Raise ValueError, in one line, unless the checkpoint in `folder` gives its model all weights, no more.
 
     transformers itself says which tensor becomes which weight, on the meta device; no value is read. Models
     whose weights are stored quantised are not looked at: only loading tells what becomes of them.
     """
     stored = stored_weights(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-    if getattr(config.get_text_config(), "quantization_config", None) or hasattr(
-        config, "quantization_config"
-    ):
+    if hasattr(config, "quantization_config"):
         return
     if renamed := wrappers_of(stored):
         print(f"{folder}: module. and _orig_mod. are left out of the names of its weights")

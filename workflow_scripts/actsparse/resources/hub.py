@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from actsparse.jobs.files import read_json, sha256_of, write_json
+from actsparse.jobs.retrying import retried
 from actsparse.resources.sources import HubRepo
 
 
@@ -111,17 +112,21 @@ def download(
 ) -> tuple[str, dict[str, str | None]]:
     """Download the matching files; return the commit and each file's SHA-256 where the hub publishes one.
 
-    Raises ValueError, in one line, for whatever the hub client raises (network, access, size of a file).
+    What fails on the network is tried again. Raises ValueError, in one line, for what the hub client raises
+    in the end (network, access, size of a file).
     """
     from huggingface_hub import HfApi, snapshot_download
 
-    try:
+    def once() -> tuple[str, dict[str, str | None]]:
         info = HfApi().repo_info(repo, revision=revision, repo_type=repo_type, files_metadata=True)
-        published = {file.rfilename: file.lfs.sha256 if file.lfs else None for file in info.siblings}
         snapshot_download(
             repo, revision=info.sha, repo_type=repo_type, local_dir=target_dir, allow_patterns=allow_patterns
         )
+        return info.sha, {file.rfilename: file.lfs.sha256 if file.lfs else None for file in info.siblings}
+
+    try:
+        commit, published = retried(once)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"hf://{repo}: cannot be fetched from the hub ({reason})") from error
-    return info.sha, matching(published, allow_patterns)
+    return commit, matching(published, allow_patterns)
