@@ -33,7 +33,7 @@ from actsparse.models.decoding import (
     time_tokens,
 )
 from actsparse.models.sites import find_sites
-from tiny_models import CONFIGS, load_tiny_model, save_tiny_model, token_windows
+from tiny_models import CONFIGS, UNGATED, load_tiny_model, save_tiny_model, token_windows
 from transformers import DynamicCache
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -280,7 +280,7 @@ def decode(model, ids: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("pattern", ["2:4", "top_k", "full"])
 def test_whole_models_in_float64(saved, options, architecture, pattern):
     model = saved(architecture).double()
-    words = (".*",) if architecture == "opt" else ALL
+    words = (".*",) if architecture in UNGATED else ALL
     scheme = inputs_scheme(options, pattern=pattern, projections=words)
     ids = token_windows(2, 6)
     with sparsify(model, scheme):
@@ -340,7 +340,7 @@ def test_routed_codebooks_in_float64(saved, combine, joint):
 def test_architectures_by_the_kernels(saved, options, architecture):
     """Token by token through the kernels, against all at once with zeros multiplied; both prefills."""
     model = saved(architecture)
-    scheme = inputs_scheme(options, pattern="2:4", projections=(".*",) if architecture == "opt" else ALL)
+    scheme = inputs_scheme(options, pattern="2:4", projections=(".*",) if architecture in UNGATED else ALL)
     ids = token_windows(1, 9)
     with sparsify(model, scheme), torch.inference_mode():
         wanted = model(ids).logits.double()

@@ -16,8 +16,8 @@ from actsparse.methods.per_site import load_per_site, save_per_site
 from actsparse.methods.scorers.magnitude import Magnitude
 from actsparse.methods.sparsify import Scheme, sparsify
 from actsparse.models.layerwise import walk_layers
-from actsparse.models.sites import find_sites
-from tiny_models import CONFIGS, load_tiny_model, save_tiny_model, token_windows
+from actsparse.models.sites import decoder_layers, find_sites
+from tiny_models import CONFIGS, UNGATED, load_tiny_model, save_tiny_model, token_windows
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 WINDOWS = token_windows(12, 24, seed=5)
@@ -28,14 +28,14 @@ def tiny(tmp_path, architecture="llama"):
 
 
 def words(architecture):
-    return tuple(word for word in ALL if architecture != "opt" or word != "gate_proj")
+    return tuple(word for word in ALL if architecture not in UNGATED or word != "gate_proj")
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_walking_layer_by_layer_is_the_models_own_forward(tmp_path, architecture):
     model = tiny(tmp_path, architecture)
     final = []
-    layers = model.get_decoder().layers
+    layers = decoder_layers(model)
     handle = layers[-1].register_forward_hook(
         lambda module, args, output: final.append(output[0] if isinstance(output, tuple) else output)
     )

@@ -8,6 +8,7 @@ T = TypeVar("T")
 
 PAUSES = (1, 4)  # seconds before the second and the third try
 BUSY = 429
+TRANSIENT = {"ConnectionError", "TimeoutError", "Timeout", "TransportError", "ChunkedEncodingError"}
 
 
 def retried(call: Callable[[], T], pauses: tuple[float, ...] = PAUSES) -> T:
@@ -26,7 +27,6 @@ def retried(call: Callable[[], T], pauses: tuple[float, ...] = PAUSES) -> T:
 
 def is_transient(error: Exception) -> bool:
     """Tell whether an error is of the network: no connection, one cut short, a busy or broken server."""
-    from httpx import TransportError
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):
@@ -35,4 +35,5 @@ def is_transient(error: Exception) -> bool:
     if status is not None:
         return status == BUSY or status >= 500
     cut_short = isinstance(error, OSError) and "Consistency check failed" in str(error)
-    return cut_short or isinstance(error, TransportError | ConnectionError | TimeoutError)
+    # By name, because the hub's client changed from one library to another.
+    return cut_short or bool(TRANSIENT & {kind.__name__ for kind in type(error).__mro__})
