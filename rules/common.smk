@@ -18,6 +18,8 @@ from actsparse.resources.sources import LocalPath, PackageFile, parse_source
 from actsparse.study.loading import ConfigError, load_study
 from actsparse.study.checks import model_shape
 from actsparse.study.memory import evaluation_memory_mb, hidden_states_mb
+from actsparse.study.places import located
+from actsparse.study.yaml_traps import check_files
 
 # The jobs of a large study are millions of objects that live as long as this process: looking for garbage among
 # them, time and again and once more at the end, is a quarter of what a plan costs.
@@ -27,10 +29,14 @@ atexit.register(gc.freeze)
 # Nothing contacts a hub except the jobs that fetch, which say so themselves.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
+# A workflow that imports this one gives it a config of its own.
+CONFIG_FILES = [] if workflow.modifier.skip_configfile else workflow.configfiles
+
 try:
+    check_files(CONFIG_FILES)
     STUDY = load_study(config, BASE / "rules/schemas/config.schema.yaml")
 except ConfigError as error:
-    raise WorkflowError(f"config: {error}")
+    raise WorkflowError(f"config: {located(error, CONFIG_FILES, workflow.config_settings.config)}")
 
 CONFIG = STUDY.config
 FILES = Places(CONFIG)

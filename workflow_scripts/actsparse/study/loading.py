@@ -11,6 +11,7 @@ from actsparse.errors import ConfigError
 from actsparse.study.checks import check_references
 from actsparse.study.grid import Experiment, expand
 from actsparse.study.schema import validate
+from actsparse.study.yaml_traps import with_text_keys
 
 __all__ = ["ConfigError", "Experiment", "Study", "load_study"]
 
@@ -48,7 +49,7 @@ def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".
     `root` is where relative paths and fetched resources are looked up. Raises ConfigError: one line that
     names the key, the value and what is allowed.
     """
-    config = validate(config, schema)
+    config = validate(with_text_keys(config), schema)
     experiments = expand(config["experiments"])
     check_references(config, experiments, Path(root))
     study = Study(config, experiments)

@@ -103,7 +103,7 @@ def _allowed(error: jsonschema.ValidationError) -> str:
     words = {
         "enum": lambda: "allowed: " + ", ".join(map(str, limit)),
         "const": lambda: f"allowed: {limit}",
-        "type": lambda: f"expected {limit if isinstance(limit, str) else ' or '.join(limit)}",
+        "type": lambda: _expected(limit, error.instance),
         "minimum": lambda: f"must be at least {limit}",
         "exclusiveMinimum": lambda: f"must be above {limit}",
         "exclusiveMaximum": lambda: f"must be below {limit}",
@@ -115,6 +115,16 @@ def _allowed(error: jsonschema.ValidationError) -> str:
     described = error.schema.get("description")
     told = words.get(rule, lambda: described or error.message)()
     return f"{told}: {described}" if described and told != described and rule in {"pattern", "type"} else told
+
+
+def _expected(kinds: str | list[str], value: Any) -> str:
+    """Return which types are allowed, and how the value would be written as one of them."""
+    told = f"expected {kinds if isinstance(kinds, str) else ' or '.join(kinds)}"
+    if "string" in kinds and not isinstance(value, str | dict | list | None):
+        return f"{told}; texts that look like something else are written in quotes"
+    if {"number", "integer"} & set([kinds] if isinstance(kinds, str) else kinds) and isinstance(value, str):
+        return f"{told}, without quotes, and with a point before an exponent: 1.0e-4"
+    return told
 
 
 def _shown(value: Any) -> str:
