@@ -22,14 +22,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
 from actsparse.calibration.histograms import compute_thresholds, measure_histograms
 from actsparse.codebooks.codebook import Codebook, ones_in_centroid
-from actsparse.codebooks.pattern import CodebookPattern
+from actsparse.codebooks.pattern import CodebookPattern, Signed
 from actsparse.codebooks.update import top_entries
 from actsparse.evaluation.perplexity import window_nll
 from actsparse.jobs.devices import use_threads
 from actsparse.methods.mitigations.none import NoMitigation
 from actsparse.methods.patterns.threshold import Threshold
 from actsparse.methods.scorers.magnitude import Magnitude
-from actsparse.methods.scorers.signed import Signed
 from actsparse.methods.sparsify import Scheme, sparsify
 from actsparse.models.loading import load_model
 from actsparse.models.sites import find_sites

@@ -30,14 +30,13 @@ from actsparse.codebooks.allocation import sparsities
 from actsparse.codebooks.codebook import Codebook, load_codebooks, save_codebooks
 from actsparse.codebooks.extraction import extract_patterns
 from actsparse.codebooks.fit import fit_codebook, fitting_tokens
-from actsparse.codebooks.pattern import CodebookPattern
+from actsparse.codebooks.pattern import CodebookPattern, Signed
 from actsparse.codebooks.pattern_store import MANIFEST, PatternStore, PatternWriter
 from actsparse.codebooks.quality import measure
 from actsparse.evaluation.perplexity import measure_perplexity
 from actsparse.jobs.devices import use_threads
 from actsparse.jobs.files import digest_of, read_json, write_json
-from actsparse.kinds.schemes import build_scheme
-from actsparse.methods.scorers.signed import Signed
+from actsparse.kinds import KINDS
 from actsparse.methods.sparsify import sparsify
 from actsparse.methods.thresholds import load_thresholds, save_thresholds
 from actsparse.models.loading import load_model
@@ -218,7 +217,7 @@ def perplexity(folder: Path, name: str, windows: int) -> dict:
     scheme = None
     if name != "dense":
         path = thresholds_of(folder, name)
-        scheme = build_scheme("threshold", {"projections": FFN}, path)
+        scheme = KINDS["threshold"].of({"projections": FFN}).build(thresholds=path)
         if name in VARIANTS:
             codebooks, _ = fitted(folder, DEFAULTS | VARIANTS[name])
             combine, joint = COMBINE.get(name, "and"), JOINT in name

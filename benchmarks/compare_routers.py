@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
 
 from actsparse.codebooks.codebook import Codebook
 from actsparse.codebooks.packing import unpack
-from actsparse.codebooks.pattern import CodebookPattern
+from actsparse.codebooks.pattern import CodebookPattern, Signed
 from actsparse.codebooks.predictors import (
     equal_cost_rank,
     low_rank_masks,
@@ -41,9 +41,8 @@ from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer
 from actsparse.evaluation.perplexity import measure_perplexity
 from actsparse.jobs.devices import use_threads
 from actsparse.jobs.files import atomic_path, read_json, write_json
-from actsparse.kinds.schemes import build_scheme
+from actsparse.kinds import KINDS
 from actsparse.methods.patterns.threshold import Threshold
-from actsparse.methods.scorers.signed import Signed
 from actsparse.methods.sparsify import Scheme, sparsify
 from actsparse.methods.thresholds import Thresholds, load_thresholds
 from actsparse.models.loading import load_model
@@ -221,7 +220,8 @@ def perplexities(
     path = folder / "perplexities.json"
     found = read_json(path) if path.exists() else {}
     test = windows_of(folder.parent, "test", WINDOWS["test"])
-    scheme = build_scheme("threshold", {"projections": PROJECTIONS}, thresholds_of(folder.parent, ""))
+    thresholded = KINDS["threshold"].of({"projections": PROJECTIONS})
+    scheme = thresholded.build(thresholds=thresholds_of(folder.parent, ""))
     for name, pattern in patterns.items():
         if name not in found:
             scorer = Signed() if isinstance(pattern, CodebookPattern) else scheme.scorer
@@ -244,7 +244,8 @@ def compare(
     sites = find_sites(model, PROJECTIONS, "output")
     choosing = [site for site in sites if site.projection == "gate_proj" or not joint]
     codebooks, _ = fitted(folder.parent, DEFAULTS | CODEBOOKS[codebook] | {"clusters": clusters})
-    scheme = build_scheme("threshold", {"projections": PROJECTIONS}, thresholds_of(folder.parent, ""))
+    thresholded = KINDS["threshold"].of({"projections": PROJECTIONS})
+    scheme = thresholded.build(thresholds=thresholds_of(folder.parent, ""))
     hidden_states(folder, model, sites, tokens, scheme if joint else None)
     for layer in sorted({site.layer for site in sites}):
         here = [site for site in choosing if site.layer == layer]
