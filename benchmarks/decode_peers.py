@@ -7,11 +7,11 @@
 key-value heads, 49,152 tokens and random weights. llama.cpp runs the same weights in the same type (int8: its
 Q8_0) where llama-cpp-python is installed (`pip install llama-cpp-python` builds it). Batch 1; the tokens of a
 text are fed one after the other behind a prompt. Engines take turns, and each one's best turn counts (the
-median of its tokens), so that other work on the machine disturbs ratios little; best with nothing else running.
+median of its tokens), so that other work on the machine disturbs ratios little; best with nothing beside it.
 
 The last line is one JSON object of ratios of times: dense_over_llamacpp_<dtype>_<shape> and
-sparse_over_llamacpp_<dtype>_<shape> (8:16; below 1 is faster than llama.cpp), speedup_8_16_<dtype>_<shape> and
-speedup_top_k_<dtype>_<shape> (own dense over sparse).
+sparse_over_llamacpp_<dtype>_<shape> (8:16; below 1 is faster than llama.cpp), speedup_8_16_<dtype>_<shape>
+and speedup_top_k_<dtype>_<shape> (own dense over sparse).
 """
 
 import argparse
@@ -136,7 +136,7 @@ def compared(best: dict[str, float]) -> dict[str, float]:
 
 
 class LlamaCpp:
-    """llama.cpp on a GGUF file: call it with tokens, int64 (1, n), for the times of those after the prompt."""
+    """llama.cpp on a GGUF file: call it with tokens, int64 (1, n), for the times after the prompt."""
 
     def __init__(self, file: Path, threads: int, length: int):
         import llama_cpp

@@ -291,7 +291,8 @@ def test_whole_models_in_float64(saved, options, architecture, pattern):
         assert running.engine == PlainTorch.name
         found = decode(model, ids)
     assert (found - wanted).abs().max() < 1e-9
-    assert (running.executed_sparsity == 0) == (pattern == "full")
+    if architecture != "opt":  # whose activation function leaves zeros of its own
+        assert (running.executed_sparsity == 0) == (pattern == "full")
 
 
 @pytest.mark.parametrize("words", [("gate_proj",), ("gate_proj", "up_proj")])
@@ -417,7 +418,7 @@ def test_weights_are_moved_not_doubled_and_put_back(saved, options, architecture
 def test_weights_are_put_back_after_an_error(saved, options):
     model = saved("llama")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(RuntimeError, match="^out$"), execute(model, inputs_scheme(options)):
+    with pytest.raises(RuntimeError, match=r"^out$"), execute(model, inputs_scheme(options)):
         raise RuntimeError("out")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

@@ -97,13 +97,13 @@ class CodebookPattern:
         return unpack(covered if self.combine == "and" else chosen, site.width).reshape(scores.shape)
 
     def predict(self, hidden: Tensor, site: Site) -> Tensor:
-        """Return the neurons that routers let a site keep, bool (..., D), from its network's input (..., d)."""
+        """Return what routers let a site keep, bool (..., D), from its network's input (..., d)."""
         chooser = self._chooser(site)
         index = self.routers[f"{chooser}.layer_{site.layer}"].choose(hidden.flatten(0, -2))
         return self.codebooks[chooser].masks(index, site.layer).reshape(*hidden.shape[:-1], -1)
 
     def survive(self, values: Tensor, predicted: Tensor, site: Site) -> Tensor:
-        """Return the mask of activations (..., D) that are right where `predicted`, bool (..., D), is True."""
+        """Return the mask of activations (..., D), which are right where `predicted` is True."""
         return predicted if self.combine == "replace" else predicted & self._active(values, site)
 
     def _active(self, values: Tensor, site: Site) -> Tensor:

@@ -31,14 +31,14 @@ class Decoder(Protocol):
     name: str
 
     def prompt(self, ids: Tensor) -> Tensor:
-        """Begin anew with `ids`, int64 (batch, tokens); return the last token's logits, (batch, vocabulary)."""
+        """Begin anew with `ids`, int64 (batch, tokens); return the last logits, (batch, vocabulary)."""
 
     def step(self, ids: Tensor) -> Tensor:
         """Add one token to each sequence, int64 (batch); return its logits, (batch, vocabulary)."""
 
 
 class TransformersDecoder:
-    """transformers' own forward pass, of any architecture; `compiled` by torch.compile over a static cache."""
+    """transformers' own forward pass, of any architecture; `compiled`: by torch.compile, static cache."""
 
     def __init__(self, model: nn.Module, length: int, compiled: bool = False):
         self.model, self.length, self.compiled = model, length, compiled
@@ -135,11 +135,11 @@ class _LeanLayer:
 
 
 def _together(*layers: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return what computes the outputs of all layers, one after the other; by one product where they share it."""
+    """Return what computes the outputs of all layers, joined; by one product where they share it."""
     product = getattr(layers[0], "product", None)
-    if product is not None and len(product.weights.sizes) == len(layers):
-        if all(getattr(layer, "product", None) is product for layer in layers):
-            return product
+    whole = product is not None and len(product.weights.sizes) == len(layers)
+    if whole and all(getattr(layer, "product", None) is product for layer in layers):
+        return product
     return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)
 
 
@@ -209,7 +209,7 @@ def generate(decoder: Decoder, prompt: Tensor, new_tokens: int) -> Tensor:
 
 
 def decoded_nll(decoder: Decoder, text: Tensor, prompt_tokens: int = 1) -> float:
-    """Return the mean negative log-likelihood of a text's tokens after the prompt, one decoded after the other.
+    """Return the mean negative log-likelihood of a text's tokens after the prompt, decoded one by one.
 
     text: int64 (batch, tokens). What the scheme does to prompts matters to the cache alone.
     """

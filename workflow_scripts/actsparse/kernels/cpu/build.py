@@ -51,8 +51,9 @@ def build() -> Path:
     """Return the library, built unless it lies in the cache. Raises OSError or SubprocessError."""
     compiler = os.environ.get("CXX", "g++")
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    name = f"kernels-{_digest(*(source.read_text() for source in SOURCES), *FLAGS, torch.__version__, version, _processor())}.so"
-    target = cache_folder() / name
+    sources = [source.read_text() for source in SOURCES]
+    digest = _digest(*sources, *FLAGS, torch.__version__, version, _processor())
+    target = cache_folder() / f"kernels-{digest}.so"
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
         if not target.exists():

@@ -7,7 +7,6 @@ from torch.nn.functional import linear
 from actsparse.methods.execution.modules import Product
 from actsparse.methods.execution.products import Engine, Selection
 from actsparse.methods.execution.refusal import CannotExecute
-from actsparse.methods.execution.weights import Weights
 from actsparse.methods.mitigations.none import NoMitigation
 from actsparse.methods.patterns.threshold import Threshold
 from actsparse.methods.scorers.cats import Cats
@@ -109,8 +108,8 @@ def check_outputs(model: nn.Module, scheme: Scheme, sites: list[Site]) -> None:
         type(pattern) is Threshold and type(scheme.scorer) in (Magnitude, Cats)
     ):
         raise CannotExecute(
-            f"{type(pattern).__name__} by {type(scheme.scorer).__name__} compares outputs of up_proj with some "
-            "that gate_proj has skipped"
+            f"{type(pattern).__name__} by {type(scheme.scorer).__name__} compares outputs of up_proj with "
+            "some that gate_proj has skipped"
         )
     for block in {type(site.block): site.block for site in sites}.values():
         _check_form(block)

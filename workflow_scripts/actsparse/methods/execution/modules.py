@@ -1,6 +1,5 @@
 """Modules that stand in for linear layers while a scheme is executed: several layers, one product."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
