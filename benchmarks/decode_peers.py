@@ -53,7 +53,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=64, help="decoded in a turn")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compile", action="store_true", help="torch.compile of transformers too (minutes)")
+    parser.add_argument("--transformers", choices=["none", "eager", "compiled"], default="eager",
+                        help="compiled: eager and torch.compile (minutes)")  # fmt: skip
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     ratios: dict[str, float] = {}
@@ -119,7 +120,8 @@ def measure(model: torch.nn.Module, text: Tensor, weights: str | None, arguments
                     note(f"ours, {name}", time_tokens(decoder, text, PROMPT))
             if peer is not None and turn == 0:
                 print(f"llama.cpp    nll {peer.nll:.4f}", flush=True)
-        for compiled in (False, True)[: 1 + arguments.compile] if weights is None else ():
+        words = ["none", "eager", "compiled"]
+        for compiled in (False, True)[: words.index(arguments.transformers)] if weights is None else ():
             decoder = TransformersDecoder(model, text.shape[1], compiled)
             for _ in range(2):
                 note(decoder.name, time_tokens(decoder, text, PROMPT))
