@@ -12,6 +12,7 @@ from actsparse.jobs.files import atomic_path
 from actsparse.resources.hub_datasets import load_hub_split
 from actsparse.resources.packages import single_file
 from actsparse.resources.sources import HubRepo, LocalPath, parse_source
+from actsparse.resources.text_files import read_lines, unpacked_suffix
 
 Document = tuple[str, str]  # what decides its split (title, or text where there is none), text
 
@@ -55,7 +56,10 @@ def fetch_corpus(
         folder = cache_dir or Path(target).parent / "hub"
         rows = load_hub_split(parsed, name, split, folder, lock_file)
         check_column(source, text_column, rows.column_names)
-        write_texts(target, rows[text_column])
+        texts = (
+            check_text(text, f"{source}, row {i}", text_column) for i, text in enumerate(rows[text_column])
+        )
+        write_texts(target, texts)
         return
     if split not in ("train", "test"):
         raise ValueError(f"{source}: no split {split!r}; one file is divided into train and test")
@@ -95,7 +99,8 @@ def read_texts(source: str | Path) -> list[str]:
 
 def read_documents(path: Path, format: str | None, text_column: str) -> Iterator[Document]:
     """Read the documents of one file. Raises ValueError for an unknown format."""
-    format = format or FORMAT_OF_SUFFIX.get(path.suffix)
+    # The ending before that of the compression decides; a dump of a wiki is .xml.bz2.
+    format = format or FORMAT_OF_SUFFIX.get(unpacked_suffix(path)) or FORMAT_OF_SUFFIX.get(path.suffix)
     if format not in FORMATS:
         raise ValueError(f"{path.name}: format must be one of {', '.join(FORMATS)}, not {format!r}")
     return FORMATS[format](path, text_column)
@@ -114,7 +119,7 @@ def read_mediawiki(path: Path, text_column: str) -> Iterator[Document]:
 
 def read_blocks(path: Path, text_column: str) -> Iterator[Document]:
     """Blocks of a plain text file that are separated by blank lines."""
-    for block in re.split(r"\n[^\S\n]*\n\s*", path.read_text(encoding="utf-8")):
+    for block in re.split(r"\n[^\S\n]*\n\s*", "".join(read_lines(path))):
         if block.strip():
             text = block.strip("\n")
             yield text, text
@@ -122,17 +127,37 @@ def read_blocks(path: Path, text_column: str) -> Iterator[Document]:
 
 def read_jsonl(path: Path, text_column: str) -> Iterator[Document]:
     """One document a line, in the key `text_column`."""
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                text = json.loads(line)[text_column]
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path.name}, line {number}: no JSON object with {text_column!r}"
-                ) from error
-            yield text, text
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        where = f"{path.name}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{where}: no JSON object with {text_column!r}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: no JSON object with {text_column!r}")
+        if text_column not in row:
+            raise ValueError(
+                f"{where}: no JSON object with {text_column!r}; it has {', '.join(row) or 'nothing'}"
+            )
+        text = check_text(row[text_column], where, text_column)
+        yield text, text
+
+
+def check_text(text: object, where: str, column: str) -> str:
+    """Return a document. Raises ValueError, with its place, unless it is a text that can be stored."""
+    if not isinstance(text, str):
+        told = "null" if text is None else type(text).__name__
+        raise ValueError(f"{where}: {column!r} is {told}, expected a text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = f"U+{ord(text[error.start]):04X}"
+        raise ValueError(
+            f"{where}: {column!r} has half a surrogate pair ({code}) at character {error.start}"
+        ) from error
+    return text
 
 
 def read_parquet(path: Path, text_column: str) -> Iterator[Document]:
@@ -141,9 +166,10 @@ def read_parquet(path: Path, text_column: str) -> Iterator[Document]:
 
     with pyarrow.parquet.ParquetFile(path) as table:
         check_column(path.name, text_column, table.schema_arrow.names)
-        for batch in table.iter_batches(columns=[text_column]):
-            for text in batch[0].to_pylist():
-                yield text, text
+        rows = (text for batch in table.iter_batches(columns=[text_column]) for text in batch[0].to_pylist())
+        for number, text in enumerate(rows):
+            check_text(text, f"{path.name}, row {number}", text_column)
+            yield text, text
 
 
 def check_column(source: str, text_column: str, columns: list[str]) -> None:

@@ -43,6 +43,7 @@ def check_references(config: dict[str, Any], experiments: dict[str, Experiment],
     _check_tables(config, experiments)
     shapes = {name: model_shape(name, entry, root) for name, entry in config["models"].items()}
     configs = {name: model_config(name, entry, root) for name, entry in config["models"].items()}
+    _check_windows(config, shapes)
     for experiment in experiments.values():
         where = f"experiments.{experiment.slug}"
         _check_words(experiment)
@@ -109,6 +110,19 @@ def _check_source(where: str, entry: dict[str, Any], root: Path) -> None:
             raise ConfigError(f"{where}.sha256: missing (required with a pypi:// source)")
         if where.startswith("corpora") and not isinstance(source, HubRepo) and "format" not in entry:
             raise ConfigError(f"{where}.format: missing (allowed: mediawiki, text, jsonl, parquet)")
+
+
+def _check_windows(config: dict[str, Any], shapes: dict[str, dict[str, int] | None]) -> None:
+    """Raise ConfigError for windows that are longer than a model whose sizes are known was made for."""
+    for use in ("calibration", *BENCHMARKS):
+        length = config.get(use, {}).get("sequence_length", 0)
+        for name, shape in shapes.items():
+            most = (shape or {}).get("max_position_embeddings", length)
+            if length > most:
+                raise ConfigError(
+                    f"{use}.sequence_length: windows of {length} tokens are longer than the {most} that "
+                    f"{name} takes (max_position_embeddings)"
+                )
 
 
 def _check_task_format(name: str, entry: dict[str, Any]) -> None:
