@@ -1,7 +1,6 @@
 """Histograms of activation magnitudes: one streaming pass, memory for the bins only."""
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from actsparse.jobs.files import atomic_path
 from actsparse.jobs.tensor_files import read_tensors
 from actsparse.methods.thresholds import Thresholds
 from actsparse.models.sites import Side, Site, find_sites
+from actsparse.models.streaming import Once, stream, watched
 
 if TYPE_CHECKING:
     from actsparse.methods.sparsify import Scorer
@@ -77,20 +77,20 @@ def measure_histograms(
         site.projection: torch.zeros(layers, BINS, dtype=torch.int64, device=model.device) for site in sites
     }
 
-    def count(site: Site):
-        def hook(module, args, output):
-            x = args[0] if side == "input" else site.part(output)
-            scores = x if scorer is None else scorer.score(x, site)
-            counted = torch.bincount(bin_of(scores).flatten(), minlength=BINS)
-            counts[site.projection][site.layer] += counted.to(model.device)  # layers may lie on other GPUs
+    def binned(x: Tensor, site: Site) -> Tensor:
+        scores = x if scorer is None else scorer.score(x, site)
+        return torch.bincount(bin_of(scores).flatten(), minlength=BINS)
 
-        return hook
+    once = Once(binned)
+    shared = side == "input" and (scorer is None or not scorer.reads_site)
 
-    with torch.inference_mode(), ExitStack() as stack:
-        for site in sites:
-            stack.callback(site.module.register_forward_hook(count(site)).remove)
-        for window in windows:
-            model.get_decoder()(input_ids=window[None].long().to(model.device), use_cache=False)
+    def count(site: Site, x: Tensor, output: Tensor) -> None:
+        seen = x if side == "input" else site.part(output)
+        counted = once(seen, site) if shared else binned(seen, site)
+        counts[site.projection][site.layer] += counted.to(model.device)  # layers may lie on other GPUs
+
+    with watched(((site, site.module) for site in sites), count):
+        stream(model, windows)
     return {projection: table.cpu() for projection, table in counts.items()}
 
 

@@ -7,7 +7,6 @@ the current one are updated, and H^-1 restricted to them is a row of the Cholesk
 """
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from actsparse.methods.patterns.top_k import TopK
 from actsparse.methods.per_site import PerSite
 from actsparse.models.layerwise import Stage, walk_layers
 from actsparse.models.sites import Site, find_sites
+from actsparse.models.streaming import Once, watched
 
 BLOCK = 128
 DAMPING = 0.01
@@ -97,22 +97,19 @@ def _chosen(costs: Tensor, pattern: TopK) -> Tensor:
 def _hessians(stage: Stage, sites: list[Site], windows: int) -> dict[int, Tensor]:
     """Return X^T X, float32, of the inputs of each linear layer, by the layer's id."""
     hessians: dict[int, Tensor] = {}
-    last: dict = {}
-
-    def gather(module: nn.Module):
-        def hook(_, args):
-            if last.get("x") is not args[0]:  # q, k and v share one input, and one Hessian
-                rows = args[0].reshape(-1, args[0].shape[-1]).float()
-                last.update(x=args[0], owner=id(module))
-                hessians[id(module)] = hessians.get(id(module), 0) + rows.T @ rows
-            owners[id(module)] = last["owner"]
-
-        return hook
-
     owners: dict[int, int] = {}
-    with ExitStack() as stack:
-        for module in {id(site.module): site.module for site in sites}.values():
-            stack.callback(module.register_forward_pre_hook(gather(module)).remove)
+
+    def add(x: Tensor, module: int) -> int:
+        rows = x.reshape(-1, x.shape[-1]).float()
+        hessians[module] = hessians.get(module, 0) + rows.T @ rows
+        return module
+
+    once = Once(add)  # q, k and v share one input, and one Hessian
+
+    def gather(module: int, x: Tensor, output: Tensor) -> None:
+        owners[module] = once(x, module)
+
+    with watched({id(site.module): site.module for site in sites}.items(), gather):
         for window in range(windows):
             stage.run(window)
     return {module: hessians[owner] for module, owner in owners.items()}

@@ -1,13 +1,13 @@
 """Statistics of the inputs of linear layers: one streaming pass of the dense model over calibration text."""
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 
 from actsparse.methods.per_site import PerSite
 from actsparse.models.sites import Site, find_sites
+from actsparse.models.streaming import Once, stream, watched
 
 
 @torch.inference_mode()
@@ -23,31 +23,14 @@ def measure_statistics(
     sites = find_sites(model, projections, "input", layers)
     sums: dict[str, dict[str, Tensor]] = {}
     tokens: dict[str, int] = {}
-    last: dict = {}
+    once = Once(_of_batch)  # q, k and v share one input, and so do gate and up
 
-    def gather(site: Site):
-        def hook(module, args):
-            (x, *_) = args
-            if last.get("x") is not x:  # q, k and v share one input, and so do gate and up
-                rows = x.reshape(-1, x.shape[-1])
-                wide = rows.double()
-                medians = rows.median(dim=-1).values
-                batch = {
-                    "norm": wide.square().sum(0),
-                    "maximum": rows.abs().amax(0),
-                    "centre": medians.double().sum(0, keepdim=True),
-                }
-                last.update(x=x, batch=batch, tokens=len(rows))
-            _add(sums.setdefault(site.module_name, {}), last["batch"])
-            tokens[site.module_name] = tokens.get(site.module_name, 0) + last["tokens"]
+    def gather(site: Site, x: Tensor, output: Tensor) -> None:
+        _add(sums.setdefault(site.module_name, {}), once(x))
+        tokens[site.module_name] = tokens.get(site.module_name, 0) + x[..., 0].numel()
 
-        return hook
-
-    with ExitStack() as stack:
-        for site in sites:
-            stack.callback(site.module.register_forward_pre_hook(gather(site)).remove)
-        for window in windows:
-            model.get_decoder()(input_ids=window[None].long().to(model.device), use_cache=False)
+    with watched(((site, site.module) for site in sites), gather):
+        stream(model, windows)
     return {
         name: {
             "norm": row["norm"].sqrt().float().cpu(),
@@ -55,6 +38,15 @@ def measure_statistics(
             "centre": (row["centre"] / tokens[name]).float().cpu(),
         }
         for name, row in sums.items()
+    }
+
+
+def _of_batch(x: Tensor) -> dict[str, Tensor]:
+    rows = x.reshape(-1, x.shape[-1])
+    return {
+        "norm": rows.double().square().sum(0),
+        "maximum": rows.abs().amax(0),
+        "centre": rows.median(dim=-1).values.double().sum(0, keepdim=True),
     }
 
 

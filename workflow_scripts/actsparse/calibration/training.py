@@ -1,7 +1,6 @@
 """Train a mitigation's parameters layer by layer, against the dense outputs (arXiv 2509.22166)."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,6 +11,7 @@ from actsparse.methods.per_site import PerSite
 from actsparse.methods.sparsify import Scheme
 from actsparse.models.layerwise import Stage, walk_layers
 from actsparse.models.sites import Site, find_sites
+from actsparse.models.streaming import watched
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,8 @@ def _validate(stage: Stage, learners: list["_Learner"], validation: range) -> No
 
 def _visit(stage: Stage, actions: dict["_Learner", Callable[[Tensor, Tensor], None]], window: int) -> None:
     """Run the dense layer on a window and give each learner the input and the output of its site."""
-
-    def hook(action):
-        return lambda module, args, output: action(args[0], output)
-
-    with ExitStack() as stack:
-        for learner, action in actions.items():
-            stack.callback(learner.site.module.register_forward_hook(hook(action)).remove)
+    places = ((action, learner.site.module) for learner, action in actions.items())
+    with watched(places, lambda action, x, output: action(x, output)):
         stage.run(window)
 
 

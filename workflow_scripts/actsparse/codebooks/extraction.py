@@ -1,9 +1,7 @@
 """Activation patterns of a model's FFN, written while the model runs."""
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 
-import torch
 from torch import Tensor, nn
 
 from actsparse.codebooks.contribution import IMPORTANCES, Contributions, own_part
@@ -14,6 +12,7 @@ from actsparse.methods.scorers.magnitude import Magnitude
 from actsparse.methods.sparsify import Scheme, sparsify
 from actsparse.methods.thresholds import Thresholds
 from actsparse.models.sites import Site, find_sites
+from actsparse.models.streaming import stream, watched
 
 
 def extract_patterns(
@@ -40,24 +39,18 @@ def extract_patterns(
 
     contributions = Contributions(sites) if importance == "contribution" else None
 
-    def record(site: Site):
-        def hook(module, args, output):
-            values = site.part(output)[0]
-            magnitudes = values.abs()
-            mask = pattern.mask(magnitudes, site)
-            if contributions is not None:
-                magnitudes = own_part(values, site)
-                contributions.add(magnitudes, mask, site)
-            writer.add(site.projection, site.layer, mask, magnitudes)
+    def record(site: Site, x: Tensor, output: Tensor) -> None:
+        values = site.part(output)[0]
+        magnitudes = values.abs()
+        mask = pattern.mask(magnitudes, site)
+        if contributions is not None:
+            magnitudes = own_part(values, site)
+            contributions.add(magnitudes, mask, site)
+        writer.add(site.projection, site.layer, mask, magnitudes)
 
-        return hook
-
-    with torch.inference_mode(), ExitStack() as stack:
-        # Before the hooks that prune, so that these see what the layers make.
-        for site in sites:
-            stack.callback(site.module.register_forward_hook(record(site)).remove)
-        stack.enter_context(sparsify(model, scheme if thresholded else None))
-        for window in windows:
-            model.get_decoder()(input_ids=window[None].long().to(model.device), use_cache=False)
+    # Before the hooks that prune, so that these see what the layers make.
+    recorded = watched(((site, site.module) for site in sites), record)
+    with recorded, sparsify(model, scheme if thresholded else None):
+        stream(model, windows)
     if contributions is not None:
         writer.set_factors(contributions.factors())

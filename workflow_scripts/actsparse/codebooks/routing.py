@@ -1,7 +1,6 @@
 """What routers learn from: inputs of feed-forward networks, and what centroids keep of their outputs."""
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -12,27 +11,24 @@ from actsparse.codebooks.router import covered_shares
 from actsparse.methods.patterns.threshold import Threshold
 from actsparse.methods.thresholds import Thresholds
 from actsparse.models.sites import Site
+from actsparse.models.streaming import stream, watched
 
 ROWS = 2**12  # tokens at a time
 
 
-@torch.inference_mode()
 def block_inputs(model: nn.Module, windows: Iterable[Tensor], sites: Iterable[Site]) -> dict[int, Tensor]:
     """Run the model; return the input of each layer's feed-forward network, (tokens, d), on the CPU.
 
     All layers are held at once: layers x tokens x d numbers of the model's type.
     """
-    parts: dict[int, list[Tensor]] = {}
-    with ExitStack() as stack:
-        for layer, block in {site.layer: site.block for site in sites}.items():
-            parts[layer] = []
+    blocks = {site.layer: site.block for site in sites}
+    parts: dict[int, list[Tensor]] = {layer: [] for layer in blocks}
 
-            def hook(module, args, layer=layer):
-                parts[layer].append(args[0].flatten(0, -2).cpu())
+    def keep(layer: int, x: Tensor, output: Tensor) -> None:
+        parts[layer].append(x.flatten(0, -2).cpu())
 
-            stack.callback(block.register_forward_pre_hook(hook).remove)
-        for window in windows:
-            model.get_decoder()(input_ids=window[None].long().to(model.device), use_cache=False)
+    with watched(blocks.items(), keep):
+        stream(model, windows)
     return {layer: torch.cat(parts.pop(layer)) for layer in list(parts)}
 
 
@@ -45,16 +41,14 @@ def layer_magnitudes(
     `hidden` (tokens, d) are inputs of the layer's feed-forward network. Float32 (tokens, D), on the CPU.
     """
     parts: dict[str, list[Tensor]] = {site.projection: [] for site in sites}
-    with ExitStack() as stack:
-        for site in sites:
 
-            def hook(module, args, output, site=site):
-                values = site.part(output)
-                mask = Threshold(thresholds).mask(values.abs(), site)
-                kept = torch.where(mask, codebooks[site.projection].worth(values, site), 0)
-                parts[site.projection].append(kept.float().cpu())
+    def keep(site: Site, x: Tensor, output: Tensor) -> None:
+        values = site.part(output)
+        mask = Threshold(thresholds).mask(values.abs(), site)
+        kept = torch.where(mask, codebooks[site.projection].worth(values, site), 0)
+        parts[site.projection].append(kept.float().cpu())
 
-            stack.callback(site.module.register_forward_hook(hook).remove)
+    with watched(((site, site.module) for site in sites), keep):
         for some in hidden.split(ROWS):
             sites[0].block(some.to(sites[0].module.weight.device))
     return {projection: torch.cat(some).clone() for projection, some in parts.items()}
