@@ -71,7 +71,9 @@ COUNTED = {
     f"{'-inputs' * (side == 'input')}{f'-{word}' * (word != 'magnitude')}": {
         "side": side,
         "projections": list(
-            SCORERS[word].says.get("counted", ["|".join(FEED_FORWARD)] if side == "output" else ALL_PROJECTIONS)
+            SCORERS[word].says.get(
+                "counted", ["|".join(FEED_FORWARD)] if side == "output" else ALL_PROJECTIONS
+            )
         ),
         "scorer": word,
     }
