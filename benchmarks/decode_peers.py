@@ -41,7 +41,7 @@ from actsparse.models.decoding import Times, TransformersDecoder, decoded_nll, m
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DTYPES = {"f32": (torch.float32, None), "bf16": (torch.bfloat16, None), "int8": (torch.float32, "int8")}
 PROMPT = 32
-TEXT = Path(__file__).parents[1] / "README.md"
+TEXT = Path(__file__).parents[1] / "docs/methods.md"
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ WORDS = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 def two_of_four(values):
     """The definition: the two largest magnitudes of each four neighbours stay."""
     groups = values.reshape(*values.shape[:-1], -1, 4)
-    order = groups.abs().argsort(-1, descending=True, stable=True)
+    order = groups.abs().argsort(dim=-1, descending=True, stable=True)
     mask = torch.zeros_like(groups, dtype=torch.bool).scatter(-1, order[..., :2], True)
     return torch.where(mask, groups, 0).reshape(values.shape)
 

@@ -102,6 +102,9 @@ COMMANDS = {
         "an hour", "python benchmarks/compare_codebooks.py --help"
     ),
     EQUAL_ROWS: Needs("an hour"),
+    "python benchmarks/decode_peers.py resources/models/smollm2-135m --shapes 135m": Run(
+        "python benchmarks/decode_peers.py model --shapes 135m --dtypes f32 --tokens 4 --rounds 1 --threads 1"
+    ),
     "python benchmarks/slurm_overhead.py": Needs("a SLURM", "python benchmarks/slurm_overhead.py --help"),
     "python benchmarks/held_out_gap.py": Needs(
         "what compare_codebooks.py made", "python benchmarks/held_out_gap.py --help"
