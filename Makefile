@@ -1,8 +1,10 @@
 # Every target is a line of pip or snakemake; none is needed to use the workflow.
-# CORES=n sets how many cores a run takes (default: all).
+# CORES=n sets how many cores a run takes (default: all), STUDY=file.yaml which study is reported and archived.
 
 PYTHON ?= python3
 CORES ?= all
+STUDY ?= config.yaml
+NAME = $(shell $(BIN)/python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["study"])' $(STUDY))
 BIN := .venv/bin
 
 .PHONY: demo report archive test test-slurm lint install rulegraph
@@ -13,11 +15,11 @@ demo: install
 	@echo "Tables: results/demo/tables/  figures: results/demo/figures/  report: make report, then results/demo/report.html"
 
 report: install
-	$(BIN)/snakemake --cores $(CORES)
-	$(BIN)/snakemake --report results/demo/report.html
+	$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY)
+	$(BIN)/snakemake --configfile $(STUDY) --report results/$(NAME)/report.html
 
 archive: install
-	$(BIN)/snakemake --cores $(CORES) archive
+	$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) archive
 
 test: install
 	$(BIN)/pytest --ignore=tests/slurm --numprocesses=2 --dist=loadfile

@@ -75,7 +75,8 @@ COMMANDS = {
     "snakemake --cores all --configfile my_study.yaml": Run(),
     "snakemake --cores 1 tables": Run(),
     "make report": Run(),
-    "make archive": Run(),
+    "make report STUDY=my_study.yaml": Run(),
+    "make archive STUDY=my_study.yaml": Run(),
     "make lint": Elsewhere(".ci/run"),
     "make test": Elsewhere(".ci/run"),
     "make test-slurm": Elsewhere(".ci/run"),
@@ -125,11 +126,11 @@ COMMANDS = {
     "snakemake -n": Run("snakemake -n --cores 1"),
     "snakemake --forcerun RULE": Run("snakemake --cores 1 --forcerun describe_results"),
     "snakemake tables": Like("snakemake --cores 1 tables"),
-    "snakemake archive": Like("make archive"),
+    "snakemake archive": Like("make archive STUDY=my_study.yaml"),
     "snakemake results/<study>/exports/<model>/<codebook>": Run(
         f"snakemake --cores 1 results/demo/exports/llama/{CODEBOOK}"
     ),
-    "unzip demo.crate.zip": Elsewhere(
+    "python workflow_scripts/restore_study.py demo.crate.zip": Elsewhere(
         "test_report.py::test_tables_and_figures_are_made_again_without_a_model"
     ),
     "snakemake tables figures --cores 2 --configfile results/demo/config.yaml": Elsewhere(

@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import yaml
 from actsparse.jobs.files import sha256_of
 from browser import MISSING, browser
 from rocrate.rocrate import ROCrate
-from tiny_study import CONFIG, run
+from tiny_study import CONFIG, ROOT, run
 
 in_browser = pytest.mark.skipif(bool(MISSING), reason=f"missing: {', '.join(MISSING)} (Debian packages)")
 
@@ -136,22 +140,71 @@ def test_the_archive_is_a_crate_with_checksums(unpacked):
     assert done.returncode == 0
 
 
-def test_tables_and_figures_are_made_again_without_a_model(unpacked, finished_study):
+def restore(archive, folder):
+    script = ROOT / "workflow_scripts/restore_study.py"
+    told = subprocess.run([sys.executable, script, archive], cwd=folder, capture_output=True, text=True)
+    return told.returncode, told.stdout + told.stderr
+
+
+def test_tables_and_figures_are_made_again_without_a_model(archive, finished_study, tmp_path):
     _, workflow = finished_study
+    code, told = restore(archive, tmp_path)
+    assert code == 0 and "results/tiny/config.yaml" in told
     made = {
         path: path.read_bytes()
         for folder in ("tables", "figures")
-        for path in (unpacked / "results/tiny" / folder).iterdir()
+        for path in (tmp_path / "results/tiny" / folder).iterdir()
         # Times of jobs are measured anew each time.
         if path.stem != "time_memory"
     }
     for path in made:
         path.unlink()
-    assert not any((unpacked / name).exists() for name in ("model", "resources", "facts.jsonl"))
-    (unpacked / "config.yaml").symlink_to("results/tiny/config.yaml")
-    printed = run(unpacked, "tables", "figures", workflow=workflow).stdout
+    assert not any((tmp_path / name).exists() for name in ("model", "resources", "facts.jsonl"))
+    (tmp_path / "config.yaml").symlink_to("results/tiny/config.yaml")
+    printed = run(tmp_path, "tables", "figures", workflow=workflow).stdout
     assert "Fetching" not in printed and "Perplexity of" not in printed
     assert {path: path.read_bytes() for path in made} == made
+
+
+def test_a_restored_study_is_finished_where_its_models_are_newer(archive, finished_study, tmp_path):
+    study, workflow = finished_study
+    for name in ("model", "resources", "facts.jsonl", "piqa.jsonl"):
+        source = study / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, copy_function=shutil.copy)  # new dates
+        elif source.exists():
+            shutil.copy(source, tmp_path / name)
+    for path in (tmp_path / "resources").rglob("*"):
+        os.utime(path)
+    assert restore(archive, tmp_path)[0] == 0
+    (tmp_path / "config.yaml").symlink_to("results/tiny/config.yaml")
+    printed = run(tmp_path, "tables", "figures", "--dry-run", workflow=workflow).stdout
+    assert "Nothing to be done" in printed
+
+
+def test_files_in_an_archive_keep_their_dates(archive, finished_study):
+    study, _ = finished_study
+    for member in zipfile.ZipFile(archive).infolist():
+        if member.filename.startswith("results/tiny/") and not member.is_dir():
+            written = time.localtime((study / member.filename).stat().st_mtime)
+            assert member.date_time[:5] == written[:5] and abs(member.date_time[5] - written[5]) <= 1
+
+
+def test_a_damaged_archive_and_a_study_that_is_there_are_refused(archive, tmp_path):
+    damaged = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(damaged, "w") as copy:
+        for member in whole.infolist():
+            content = whole.read(member)
+            copy.writestr(member, content + b" " if member.filename.endswith("config.yaml") else content)
+    code, told = restore(damaged, tmp_path)
+    assert code == 1 and "config.yaml in the archive is damaged" in told
+    assert not (tmp_path / "results").exists()
+    assert restore(archive, tmp_path)[0] == 0
+    code, told = restore(archive, tmp_path)
+    assert code == 1 and "results/tiny is there already" in told
+    (tmp_path / "no.zip").write_bytes(b"PK")
+    code, told = restore(tmp_path / "no.zip", tmp_path)
+    assert code == 1 and "Traceback" not in told
 
 
 def test_comparison_says_that_the_model_was_not_published(finished_study):

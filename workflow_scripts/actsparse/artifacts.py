@@ -34,6 +34,9 @@ class Need:
     spec: Any = None
 
 
+# In results/<study>/ of a study that was restored from its archive.
+METADATA = "ro-crate-metadata.json"
+
 ARTIFACTS = {
     "model": Artifact(
         "resources/models/{model}.json",

@@ -344,7 +344,7 @@ class Codebook(Kind):
         if missing := set(params["projections"]) - set(params.get("centroids", params["projections"])):
             raise ConfigError(f"{where}.centroids: no file for {', '.join(sorted(missing))}")
         for projection, path in params.get("centroids", {}).items():
-            require_file(f"{where}.centroids.{projection}", path, root)
+            require_file(f"{where}.centroids.{projection}", path, config, root)
         require_calibration(where, config)
 
     def check_sizes(self, where: str, config: dict[str, Any], model: str, shape: Shape, root: Path) -> None:

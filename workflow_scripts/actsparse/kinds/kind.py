@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from actsparse.artifacts import Need
+from actsparse.artifacts import METADATA, Need
 from actsparse.columns import ExtraRows
 from actsparse.errors import ConfigError
 from actsparse.methods.mitigations import MITIGATIONS
@@ -166,9 +166,13 @@ class Kind(ABC):
         return any(re.fullmatch(word, projection) for word in self.params["projections"])
 
 
-def require_file(where: str, path: str, root: Path) -> None:
-    """Raise ConfigError when a file or folder of the user is not there."""
-    if not (root / path).exists():
+def require_file(where: str, path: str, config: dict[str, Any], root: Path) -> None:
+    """Raise ConfigError when a file or folder of the user is not there.
+
+    A study restored from its archive has results, and none of the files they were made from.
+    """
+    restored = root / "results" / config["study"] / METADATA
+    if not (root / path).exists() and not restored.exists():
         raise ConfigError(f"{where}: no such file or folder: {path}")
 
 

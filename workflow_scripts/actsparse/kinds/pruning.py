@@ -90,7 +90,7 @@ class Pruning(Kind):
                     )
 
     def _table(self, where: str, root: Path) -> SparsityTable:
-        require_file(where, self.sparsities, root)
+        require_file(where, self.sparsities, config, root)
         try:
             return read_sparsity_table(root / self.sparsities)
         except ValueError as error:

@@ -1,20 +1,22 @@
 """A finished study as one RO-Crate: all that its tables and figures are made of, without models and texts.
 
-Unpacked in a fresh clone, it lets `snakemake tables figures --configfile results/<study>/config.yaml` run
-without any model.
+Restored in a clone, it lets `snakemake tables figures --configfile results/<study>/config.yaml` run without
+any model.
 """
 
 import mimetypes
-import shutil
+import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from rocrate.rocrate import ROCrate
 
+from actsparse.artifacts import METADATA
 from actsparse.jobs.files import atomic_path, sha256_of
 
-# What is kept of results/<study>/, in the order of unpacking: no file looks older than what it is made of.
+# What is kept of results/<study>/.
 KEPT = (
     "thresholds/**/*.json",
     "active_neurons/**/*.json",
@@ -53,9 +55,55 @@ def archive_study(results: Path, commit: str | None, target: Path) -> None:
             kind, _ = mimetypes.guess_type(name.name)
             properties |= {"encodingFormat": kind} if kind else {}
             crate.add_file(path, name.as_posix(), properties=properties)
-        with atomic_path(target) as temporary:
-            written = crate.write_zip(Path(scratch) / "crate.zip")
-            shutil.move(written, temporary)
+        unpacked = Path(scratch) / "crate"
+        crate.write(unpacked)
+        for name, path in files.items():
+            os.utime(unpacked / name, (path.stat().st_atime, path.stat().st_mtime))
+        with (
+            atomic_path(target) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as packed,
+        ):
+            for path in sorted(unpacked.rglob("*")):
+                packed.write(path, path.relative_to(unpacked))
+
+
+def restore_study(archive: Path, folder: Path) -> str:
+    """Unpack a study's archive into `folder`, a clone of the workflow, and return the study's name.
+
+    Every file gets the present time as its date: the results are then no older than a model that was fetched
+    meanwhile, and Snakemake runs no job for them again. Raises ValueError if `archive` is none, a file in it
+    is not what its checksum says, or the study is there already.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed, tempfile.TemporaryDirectory(dir=folder) as scratch:
+            packed.extractall(scratch)
+            results = checked_files(Path(scratch))
+            target = Path(folder) / results
+            if target.exists():
+                raise ValueError(f"{target} is there already; move it away first")
+            target.parent.mkdir(exist_ok=True)
+            (Path(scratch) / METADATA).rename(Path(scratch) / results / METADATA)
+            for path in (Path(scratch) / results).rglob("*"):
+                os.utime(path)
+            (Path(scratch) / results).rename(target)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{archive}: {error}") from error
+    return results.name
+
+
+def checked_files(unpacked: Path) -> Path:
+    """Return results/<study> of an unpacked archive. Raises ValueError if a file is damaged."""
+    sums = unpacked / CHECKSUMS
+    if not sums.is_file() or not (unpacked / METADATA).is_file():
+        raise ValueError(f"no archive of a study: it has no {CHECKSUMS} or no {METADATA}")
+    listed = dict(reversed(line.split("  ", 1)) for line in sums.read_text().splitlines())
+    for name, expected in listed.items():
+        if not (unpacked / name).is_file() or sha256_of(unpacked / name) != expected:
+            raise ValueError(f"{name} in the archive is damaged: its checksum is not that of {CHECKSUMS}")
+    top, study, *_ = Path(next(iter(listed))).parts
+    if top != "results" or study == "..":
+        raise ValueError(f"no archive of a study: {CHECKSUMS} begins with {top}/{study}")
+    return Path(top, study)
 
 
 def kept_files(results: Path) -> Iterator[Path]:

@@ -20,19 +20,17 @@ from actsparse.study.tables import allowed_columns
 
 # What the words under these keys of an experiment stand for.
 FAMILIES = {"scorer": SCORERS, "mitigation": MITIGATIONS, "algorithm": ALGORITHMS}
-# A study unpacked from its archive has results, and none of the files they were made from.
-UNPACKED = "ro-crate-metadata.json"
 
 
 def check_references(config: dict[str, Any], experiments: dict[str, Experiment], root: Path) -> None:
     """Raise ConfigError for the first word that names nothing and the first size that does not fit."""
     for family in ("models", "corpora", "tasks"):
         for name, entry in config[family].items():
-            _check_source(f"{family}.{name}", entry, root)
+            _check_source(f"{family}.{name}", entry, config, root)
     for name, entry in config["models"].items():
         for given in {artifact.given for artifact in ARTIFACTS.values()} - {None}:
             for key, path in entry[given].items():
-                require_file(f"models.{name}.{given}.{key}", path, root)
+                require_file(f"models.{name}.{given}.{key}", path, config, root)
     if "calibration" in config:
         check_one_of("calibration.corpus", config["calibration"]["corpus"], config["corpora"])
     for word, benchmark in BENCHMARKS.items():
@@ -91,16 +89,15 @@ def _check_feed_forward(where: str, experiment: Experiment, model: str, config: 
         )
 
 
-def _check_source(where: str, entry: dict[str, Any], root: Path) -> None:
+def _check_source(where: str, entry: dict[str, Any], config: dict[str, Any], root: Path) -> None:
     sources = entry["source"]
     for text in sources.values() if isinstance(sources, dict) else [sources]:
         try:
             source = parse_source(text)
         except ValueError as error:
             raise ConfigError(f"{where}.source: {error}") from None
-        missing = isinstance(source, LocalPath) and not (root / source.path).exists()
-        if missing and not (root / UNPACKED).exists():
-            raise ConfigError(f"{where}.source: no such file or folder: {source.path}")
+        if isinstance(source, LocalPath):
+            require_file(f"{where}.source", source.path, config, root)
         if where.startswith("models") and isinstance(source, LocalPath) and (root / source.path).is_file():
             raise ConfigError(
                 f"{where}.source: {source.path} is a file (a model is a folder with config.json and "
