@@ -33,7 +33,6 @@ from actsparse.methods.sparsify import Scheme, sparsify
 from actsparse.models.loading import load_model
 from actsparse.models.sites import find_sites
 
-MODEL = Path(__file__).parent.parent / "resources/models/smollm2-135m.json"
 FFN = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -57,9 +56,9 @@ def random_codebooks(model: torch.nn.Module, clusters: int, assign_power: int) -
     return codebooks
 
 
-def compare(tokens: int, clusters: int, rounds: int) -> dict[str, float]:
+def compare(manifest: Path, tokens: int, clusters: int, rounds: int) -> dict[str, float]:
     """Print the times and return their ratios to the thresholds alone."""
-    model = load_model(MODEL, "float32", torch.device("cpu"))
+    model = load_model(manifest, "float32", torch.device("cpu"))
     window = torch.randint(100, 40000, (tokens,), generator=torch.Generator().manual_seed(0))
     thresholds = compute_thresholds(measure_histograms(model, window[None], FFN), 0.5)
     alone = Scheme("output", FFN, Magnitude(), Threshold(thresholds), NoMitigation())
@@ -93,10 +92,11 @@ def compare(tokens: int, clusters: int, rounds: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("manifest", type=Path, help="resources/models/<model>-<origin>.json")
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--clusters", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     use_threads(arguments.threads)
-    print(json.dumps(compare(arguments.tokens, arguments.clusters, arguments.rounds)))
+    print(json.dumps(compare(arguments.manifest, arguments.tokens, arguments.clusters, arguments.rounds)))

@@ -1,7 +1,7 @@
 """How fast a token is decoded on the CPU: dense and sparse products of ours, llama.cpp, transformers.
 
-    python benchmarks/decode_peers.py resources/models/smollm2-135m
-    python benchmarks/decode_peers.py resources/models/smollm2-135m --shapes 135m --dtypes bf16 --rounds 3
+    python benchmarks/decode_peers.py resources/models/smollm2-135m-*/
+    python benchmarks/decode_peers.py resources/models/smollm2-135m-*/ --shapes 135m --dtypes bf16 --rounds 3
 
 135m is the given model (a folder as transformers saves it); 1b has hidden 2048, inner 8192, 16 layers, 8
 key-value heads, 49,152 tokens and random weights. llama.cpp runs the same weights in the same type (int8: its

@@ -1,6 +1,6 @@
 """What N:M pruning of the activations costs: a dense evaluation, ours, and the plain way, side by side.
 
-    python benchmarks/nm_masking.py resources/models/smollm2-135m
+    python benchmarks/nm_masking.py resources/models/smollm2-135m-*/
     python benchmarks/nm_masking.py --device cuda --dtype bfloat16 --shape llama-2-7b --layers 4 --batch 8
 
 The plain way is what the artifact of arXiv 2509.22166 does: top-k of each group, a mask by scatter, a product
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", nargs="?", default="resources/models/smollm2-135m", help="a model folder")
+    parser.add_argument("model", nargs="?", help="a model folder")
     parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape instead of a folder")
     parser.add_argument("--layers", type=int, help="with --shape: this many decoder layers")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -127,6 +127,8 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=2048, help="tokens of a window")
     parser.add_argument("--rounds", type=int, default=3, help="how often each variant is run")
     arguments = parser.parse_args()
+    if not (arguments.model or arguments.shape):
+        parser.error("give a model folder or --shape")
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)

@@ -4,7 +4,7 @@
 
 rule measure_statistics:
     input:
-        model=FILES.output("model"),
+        model=manifest,
         windows=FILES.output("windows", use="calibration"),
     output:
         FILES.output("statistics"),
@@ -33,7 +33,7 @@ rule measure_statistics:
 rule train_mitigation:
     input:
         unpack(files_to_train),
-        model=FILES.output("model"),
+        model=manifest,
         windows=FILES.output("windows", use="calibration"),
     output:
         parameters=FILES.output("trained_parameters"),
@@ -64,7 +64,7 @@ rule train_mitigation:
 
 rule prune_weights:
     input:
-        model=FILES.output("model"),
+        model=manifest,
         windows=FILES.output("windows", use="calibration"),
     output:
         FILES.output("pruned_weights"),

@@ -44,7 +44,7 @@ rule fit_codebook:
 # Routers predict the centroids of an experiment's projections from hidden states.
 rule train_routers:
     input:
-        model=FILES.output("model"),
+        model=manifest,
         windows=FILES.output("windows", use="calibration"),
         thresholds=lambda w: FILES.path("thresholds", w.model, ROUTERS[w.router]["thresholds"]),
         codebook=lambda w: FILES.path("codebooks", w.model, ROUTERS[w.router]["centroids"]),

@@ -10,7 +10,7 @@ from pathlib import Path
 BASE = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(BASE / "workflow_scripts"))
 
-from actsparse.artifacts import Need, Places
+from actsparse.artifacts import Need, Places, origin
 from actsparse.jobs.provenance import source_digest
 from actsparse.kinds.keys import FEED_FORWARD
 from actsparse.methods.scorers import SCORERS
@@ -86,6 +86,7 @@ COUNTED = {
 wildcard_constraints:
     package=r"[^/]+",
     model="|".join(map(re.escape, CONFIG["models"])),
+    origin="[0-9a-f]{8}",
     corpus="|".join(map(re.escape, CONFIG["corpora"])) or "none",
     split=r"[^/]+",
     provider=r"[^/]+",
@@ -111,6 +112,16 @@ def source_files(entry, split=None):
     if isinstance(source, LocalPath) and Path(source.path).is_dir():
         return {"local": sorted(str(path) for path in Path(source.path).iterdir() if path.is_file())}
     return {"local": source.path} if isinstance(source, LocalPath) else {}
+
+
+def manifest(wildcards):
+    """The manifest of a model."""
+    return FILES.path("model", wildcards.model)
+
+
+def corpus_file(use):
+    """The split of a corpus that a text of the config is cut from."""
+    return FILES.path("corpus", name=f"{use['corpus']}-{origin(CONFIG['corpora'][use['corpus']])}/{use['split']}")
 
 
 @cache

@@ -5,7 +5,7 @@ rule evaluate:
     input:
         unpack(scheme_files),
         unpack(benchmark_files),
-        model=FILES.output("model"),
+        model=manifest,
     output:
         FILES.output("evaluation"),
     log:

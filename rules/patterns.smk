@@ -7,7 +7,7 @@ PATTERN_TEXTS = {"": "calibration", "-published": PUBLISHED_TEXT}
 
 rule extract_patterns:
     input:
-        model=FILES.output("model"),
+        model=manifest,
         windows=lambda w: FILES.path("windows", w.model, PATTERN_TEXTS[w.text]),
         thresholds=lambda w: FILES.path("thresholds", w.model, w.sparsity),
     output:

@@ -46,9 +46,9 @@ rule fetch_model:
     output:
         manifest=FILES.output("model"),
     log:
-        "resources/logs/fetch_model/{model}.log",
+        "resources/logs/fetch_model/{model}-{origin}.log",
     benchmark:
-        "resources/benchmarks/fetch_model/{model}.tsv"
+        "resources/benchmarks/fetch_model/{model}-{origin}.tsv"
     # What may go better the next time is tried again by the script; a wrong file stays wrong.
     retries: 0
     conda:
@@ -62,7 +62,7 @@ rule fetch_model:
         sha256=lambda w: CONFIG["models"][w.model].get("sha256"),
         shape=lambda w: CONFIG["models"][w.model].get("shape", {}),
         trust_remote_code=lambda w: CONFIG["models"][w.model]["trust_remote_code"],
-        folder="resources/models/{model}",
+        folder="resources/models/{model}-{origin}",
         lock_file=HUB_LOCK,
         code=digest("fetch_model.py"),
     message:
@@ -77,9 +77,9 @@ rule fetch_corpus:
     output:
         FILES.output("corpus"),
     log:
-        "resources/logs/fetch_corpus/{corpus}/{split}.log",
+        "resources/logs/fetch_corpus/{corpus}-{origin}/{split}.log",
     benchmark:
-        "resources/benchmarks/fetch_corpus/{corpus}/{split}.tsv"
+        "resources/benchmarks/fetch_corpus/{corpus}-{origin}/{split}.tsv"
     # What may go better the next time is tried again by the script; a wrong file stays wrong.
     retries: 0
     conda:
@@ -109,9 +109,9 @@ rule fetch_task:
     output:
         directory(FILES.output("task")),
     log:
-        "resources/logs/fetch_task/{provider}/{task}.log",
+        "resources/logs/fetch_task/{provider}/{task}-{origin}.log",
     benchmark:
-        "resources/benchmarks/fetch_task/{provider}/{task}.tsv"
+        "resources/benchmarks/fetch_task/{provider}/{task}-{origin}.tsv"
     # What may go better the next time is tried again by the script; a wrong file stays wrong.
     retries: 0
     conda:
@@ -135,8 +135,8 @@ rule fetch_task:
 
 rule make_windows:
     input:
-        model=FILES.output("model"),
-        corpus=lambda w: FILES.path("corpus", name="{corpus}/{split}".format(**CONFIG[w.use])),
+        model=manifest,
+        corpus=lambda w: corpus_file(CONFIG[w.use]),
     output:
         FILES.output("windows"),
     log:

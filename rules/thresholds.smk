@@ -16,7 +16,7 @@ HIGHEST_GREEDY = max(
 
 rule measure_histograms:
     input:
-        model=FILES.output("model"),
+        model=manifest,
         windows=FILES.output("windows", use="calibration"),
     output:
         FILES.output("histograms"),
@@ -44,7 +44,7 @@ rule measure_histograms:
 
 rule search_allocation:
     input:
-        model=FILES.output("model"),
+        model=manifest,
         windows=FILES.output("windows", use="calibration"),
         histograms=FILES.output("histograms", counted="-inputs"),
     output:

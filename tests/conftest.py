@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from actsparse.artifacts import Places, origin
+from actsparse.study.loading import load_study
 from filelock import FileLock
 from hypothesis import settings
 from tiny_study import ROOT, copy_workflow, make_study, run
@@ -27,6 +30,13 @@ def finished_study(tmp_path_factory) -> tuple[Path, Path]:
     return study, workflow
 
 
+@pytest.fixture(scope="session")
+def default_config() -> dict:
+    """The config of the default study, defaults filled in."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    return load_study(config, ROOT / "rules/schemas/config.schema.yaml").config
+
+
 def fetched(path: str) -> Path:
     """A resource of the default study, fetched by the workflow unless it lies there."""
     call = [sys.executable, "-m", "snakemake", "--cores=2", "--quiet=all", "--", path]
@@ -36,15 +46,16 @@ def fetched(path: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_model() -> Path:
+def real_model(default_config) -> Path:
     """The manifest of the default study's model; the model's folder lies beside it."""
-    return fetched("resources/models/smollm2-135m.json")
+    return fetched(Places(default_config).path("model", "smollm2-135m"))
 
 
 @pytest.fixture(scope="session")
-def real_corpus() -> Path:
+def real_corpus(default_config) -> Path:
     """The test split of the default study's text."""
-    return fetched("resources/corpora/wikipedia/test.parquet")
+    name = f"wikipedia-{origin(default_config['corpora']['wikipedia'])}/test"
+    return fetched(Places(default_config).path("corpus", name=name))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -82,7 +82,7 @@ COMMANDS = {
     "make test-slurm": Elsewhere(".ci/run"),
     # benchmarks
     "python benchmarks/overhead.py results/demo --wall 760 --slots 2": Run(),
-    "python benchmarks/nm_masking.py resources/models/smollm2-135m": Run(
+    "python benchmarks/nm_masking.py resources/models/smollm2-135m-*/": Run(
         "python benchmarks/nm_masking.py model --length 64 --rounds 1 --threads 1"
     ),
     "python benchmarks/nm_masking.py --device cuda --dtype bfloat16 --shape llama-2-7b --batch 8": Needs(
@@ -96,14 +96,14 @@ COMMANDS = {
     "python benchmarks/streaming_memory.py": Run("python benchmarks/streaming_memory.py 256"),
     "python benchmarks/dag.py": Run("python benchmarks/dag.py --experiments 20 --models 1"),
     "python benchmarks/codebook_memory.py": Needs("minutes", "python benchmarks/codebook_memory.py --help"),
-    "python benchmarks/codebook_evaluation.py --threads 2": Needs(
+    "python benchmarks/codebook_evaluation.py resources/models/smollm2-135m-*.json --threads 2": Needs(
         "the default study's model", "python benchmarks/codebook_evaluation.py --help"
     ),
     "python benchmarks/compare_codebooks.py": Needs(
         "an hour", "python benchmarks/compare_codebooks.py --help"
     ),
     EQUAL_ROWS: Needs("an hour"),
-    "python benchmarks/decode_peers.py resources/models/smollm2-135m --shapes 135m": Run(
+    "python benchmarks/decode_peers.py resources/models/smollm2-135m-*/ --shapes 135m": Run(
         "python benchmarks/decode_peers.py model --shapes 135m --dtypes f32 --tokens 4 --rounds 1 --threads 1"
     ),
     "python benchmarks/slurm_overhead.py": Needs("a SLURM", "python benchmarks/slurm_overhead.py --help"),

@@ -101,7 +101,7 @@ def test_rules_name_artifacts_not_paths():
             r'f?"(?:\{RESULTS\}|resources)/(?!logs/|benchmarks|packages/)[^"]*"', path.read_text()
         )
         # Where the files of a model are, which its manifest names.
-        assert set(written) <= {'"resources/models/{model}"'}, path.name
+        assert set(written) <= {'"resources/models/{model}-{origin}"'}, path.name
 
 
 def test_every_artifact_has_the_rules_that_it_names():

@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
+from actsparse.jobs.files import digest_of
+
 
 @dataclass(frozen=True)
 class Artifact:
     """A kind of file of a study.
 
     path: below the study's results, or from the folder of the run where it starts with "resources/"; {model}
-        and {name} stand for the model and for which one of the model's it is.
+        and {name} stand for the model and for which one of the model's it is, {origin} for `origin` of what a
+        resource is fetched from, so that studies which give one name to two sources do not undo each other.
     rules: the rules that make it, by name.
     what: what is in it, for the page of file formats.
     name: the wildcards that its rule has in place of {name}.
@@ -39,7 +42,7 @@ METADATA = "ro-crate-metadata.json"
 
 ARTIFACTS = {
     "model": Artifact(
-        "resources/models/{model}.json",
+        "resources/models/{model}-{origin}.json",
         ("fetch_model",),
         "manifest of a model: its folder, each file with its size and SHA-256, and a digest of all",
     ),
@@ -47,13 +50,13 @@ ARTIFACTS = {
         "resources/corpora/{name}.parquet",
         ("fetch_corpus",),
         "the texts of a split of a corpus, one document a row",
-        name="{corpus}/{split}",
+        name="{corpus}-{origin}/{split}",
     ),
     "task": Artifact(
         "resources/tasks/{name}",
         ("fetch_task",),
         "the items of an lm_eval task, and `task.json`, which says where they come from",
-        name="{provider}/{task}",
+        name="{provider}/{task}-{origin}",
         folder=True,
     ),
     "windows": Artifact(
@@ -167,6 +170,12 @@ ARTIFACTS = {
 }
 
 
+def origin(entry: dict[str, Any]) -> str:
+    """Return eight hex digits that change with what an entry of models, corpora or tasks is fetched from."""
+    given = {artifact.given for artifact in ARTIFACTS.values()}
+    return digest_of({key: value for key, value in entry.items() if key not in {"dtype", *given}})[:8]
+
+
 class Places:
     """Where the artifacts of a study lie, from its validated config."""
 
@@ -186,7 +195,8 @@ class Places:
         known = ARTIFACTS[artifact]
         if known.given and name in self.models[model][known.given]:
             return self.models[model][known.given][name]
-        return self._below(known.path.format(model=model, name=name))
+        made_from = origin(self.models[model]) if "{origin}" in known.path else ""
+        return self._below(known.path.format(model=model, name=name, origin=made_from))
 
     def is_given(self, artifact: str, model: str, name: str) -> bool:
         """Tell whether the user gave an artifact."""

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actsparse.artifacts import Need
+from actsparse.artifacts import Need, origin
 from actsparse.benchmarks.benchmark import Benchmark, Config, Numbers, Records
 from actsparse.columns import Column
 from actsparse.errors import ConfigError
@@ -134,7 +134,8 @@ def _heading(task: str, metric: str) -> str | None:
 
 def task_items(config: Config, task: str) -> Need:
     """Return where a task's items lie: they may come from several places, each study naming its own."""
-    return Need("task", f"{config['tasks'].get(task, {}).get('format', 'hub')}/{task}")
+    entry = config["tasks"].get(task, {})
+    return Need("task", f"{entry.get('format', 'hub')}/{task}-{origin(entry)}")
 
 
 def _check_task(task: str) -> None:
