@@ -121,7 +121,9 @@ def manifest(wildcards):
 
 def corpus_file(use):
     """The split of a corpus that a text of the config is cut from."""
-    return FILES.path("corpus", name=f"{use['corpus']}-{origin(CONFIG['corpora'][use['corpus']])}/{use['split']}")
+    return FILES.path(
+        "corpus", name=f"{use['corpus']}-{origin(CONFIG['corpora'][use['corpus']])}/{use['split']}"
+    )
 
 
 @cache
