@@ -4,6 +4,13 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
+# Snakemake fetches the rules of a module from github(...) and the like, but not the library beside them.
+if not os.path.isdir(str(workflow.current_basedir)):
+    raise WorkflowError(
+        f"{workflow.current_basedir}: the workflow can be imported from a clone only, because its library lies "
+        'beside its Snakefile; clone it and give snakefile: "<clone>/Snakefile"'
+    )
+
 # Given with --configfile, or by a workflow that imports this one, a study replaces the default one; Snakemake
 # would merge the two.
 if not workflow.overwrite_configfiles and config.keys() <= workflow.config_settings.config.keys():
