@@ -154,6 +154,7 @@ rule make_windows:
         split=lambda w: CONFIG[w.use]["split"],
         sequence_length=lambda w: CONFIG[w.use]["sequence_length"],
         sequences=lambda w: CONFIG[w.use]["sequences"],
+        join=lambda w: CONFIG["corpora"][CONFIG[w.use]["corpus"]]["join"],
         trust_remote_code=lambda w: CONFIG["models"][w.model]["trust_remote_code"],
         code=digest("make_windows.py"),
     message:

@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from actsparse.jobs.files import read_json, sha256_of
-from actsparse.resources.corpora import fetch_corpus, read_texts, split_of, write_texts
+from actsparse.resources.corpora import fetch_corpus, read_part, read_texts, split_of, write_texts
 from hypothesis import given
 from hypothesis import strategies as st
 from loopback_hub import loopback_hub
@@ -90,6 +90,44 @@ def test_text_jsonl_and_parquet_agree(tmp_path):
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("texts", [TEXTS, ["one", "an even longer one"], ["sole"]])
+def test_a_file_knows_which_part_of_the_whole_it_is(texts, tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    fetch_corpus(str(tmp_path / "a.jsonl"), "all", tmp_path / "all.parquet")
+    assert read_texts(tmp_path / "all.parquet") == texts
+    assert read_part(tmp_path / "all.parquet") == {
+        "documents": len(texts),
+        "of_documents": len(texts),
+        "part_of_source": 1,
+    }
+    for split, expected in zip(("train", "test"), divided(texts), strict=True):
+        if not expected:
+            continue
+        capsys.readouterr()
+        fetch_corpus(str(tmp_path / "a.jsonl"), split, tmp_path / f"{split}.parquet")
+        part = sum(map(len, expected)) / sum(map(len, texts))
+        assert read_part(tmp_path / f"{split}.parquet") == {
+            "documents": len(expected),
+            "of_documents": len(texts),
+            "part_of_source": part,
+        }
+        told = f"{len(expected)} of {len(texts)} documents, {100 * part:.1f}% of the characters\n"
+        assert capsys.readouterr().out.endswith(told)
+
+
+def test_lines_are_the_rows_of_the_hubs_wikitext(tmp_path):
+    (tmp_path / "wiki.test.raw").write_text(" \n = Robert Boulter = \n \n Robert is an actor . \n")
+    source = {"test": str(tmp_path / "wiki.test.raw")}
+    fetch_corpus(source, "test", tmp_path / "a.parquet", format="lines")
+    # As datasets has them: a blank line is an empty row, any other keeps its end.
+    rows = ["", " = Robert Boulter = \n", "", " Robert is an actor . \n"]
+    assert read_texts(tmp_path / "a.parquet") == rows
+    pyarrow.parquet.write_table(pyarrow.table({"text": rows}), tmp_path / "test-00000-of-00001.parquet")
+    source = {"test": str(tmp_path / "test-00000-of-00001.parquet")}
+    fetch_corpus(source, "test", tmp_path / "b.parquet", format="parquet")
+    assert sha256_of(tmp_path / "a.parquet") == sha256_of(tmp_path / "b.parquet")
+
+
 def test_one_file_for_each_split(tmp_path):
     for split in ("train", "validation"):
         (tmp_path / f"{split}.jsonl").write_text(
@@ -111,14 +149,14 @@ def test_one_file_for_each_split(tmp_path):
             "a.txt",
             "one",
             {"split": "validation"},
-            "no split 'validation'; one file is divided into train and test",
+            "no split 'validation'; one file is divided into train and test, all is the whole",
         ),
-        ("a.xyz", "one", {}, "a.xyz: format must be one of mediawiki, text, jsonl, parquet, not None"),
+        ("a.xyz", "one", {}, "a.xyz: format must be one of mediawiki, text, lines, jsonl, parquet, not None"),
         (
             "a.txt",
             "one",
             {"format": "csv"},
-            "format must be one of mediawiki, text, jsonl, parquet, not 'csv'",
+            "format must be one of mediawiki, text, lines, jsonl, parquet, not 'csv'",
         ),
         ("a.txt", " \n\n", {}, "not a single document falls into this split"),
         ("a.txt", "one", {"sha256": "0" * 64}, "expected 0000"),

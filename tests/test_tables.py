@@ -315,6 +315,7 @@ def test_the_best_is_the_best_of_its_equals():
 def test_what_was_measured_on_what():
     use = {"corpus": "wikitext2", "split": "test", "sequence_length": 2048}
     config = {
+        "corpora": {"wikitext2": {"source": "hf://Salesforce/wikitext"}},
         "calibration": use | {"split": "train", "sequences": 16},
         "perplexity": use | {"sequences": None},
         "zero_shot": {"limit": 24, "num_fewshot": 0},
@@ -326,3 +327,23 @@ def test_what_was_measured_on_what():
         "thresholds": "Counted on 16 windows of 2,048 tokens of wikitext2 (train).",
     }
     assert set(protocol({}).values()) == {""}
+
+
+def test_which_part_of_a_text_was_measured():
+    use = {"corpus": "wiki", "split": "test", "sequence_length": 1024, "sequences": 4}
+    config = {"corpora": {"wiki": {"source": "wiki.txt"}}, "perplexity": use, "calibration": use}
+    about = "4 windows of 1,024 tokens of wiki (test, a fifth of its documents)"
+    assert protocol(config)["evaluations"] == f"Perplexity on {about}."
+    assert protocol(config)["thresholds"] == f"Counted on {about}."
+    records = [{"text": {"part": 0.01234}}, {"text": {"part": 0.0123}}, {}]
+    assert protocol(config, {"perplexity": records})["evaluations"] == (
+        f"Perplexity on {about}, 1.2 % of the whole text."
+    )
+    records.append({"text": {"part": 0.25}})  # another tokenizer, or the first window alone
+    assert protocol(config, {"perplexity": records})["evaluations"].endswith(
+        ", 1.2 to 25 % of the whole text."
+    )
+    config["perplexity"] = use | {"split": "all", "sequences": None}
+    assert protocol(config, {"perplexity": [{"text": {"part": 0.995}}]})["evaluations"] == (
+        "Perplexity on all windows of 1,024 tokens of wiki (all)."
+    )

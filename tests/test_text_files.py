@@ -18,6 +18,36 @@ REFUSED = {
     "Latin-1": ("a.txt", b"one\ncaf\xe9 ", "a.txt: is not UTF-8 (byte 0xe9 at 7); convert it"),
     "UTF-16": ("a.txt", "one".encode("utf-16"), "a.txt: is not UTF-8 (it begins with the mark of UTF-16)"),
     "UTF-32": ("a.jsonl", "{}".encode("utf-32"), "a.jsonl: is not UTF-8 (it begins with the mark of UTF-32)"),
+    "UTF-16 without a mark": (
+        "a.txt",
+        "one\ntwo".encode("utf-16-le"),
+        "a.txt: is not UTF-8 (byte 0x00 at 1); convert it, for instance: iconv -f UTF-16LE -t UTF-8",
+    ),
+    "UTF-16, the other way round": (
+        "a.jsonl",
+        "{}".encode("utf-16-be"),
+        "a.jsonl: is not UTF-8 (byte 0x00 at 0); convert it, for instance: iconv -f UTF-16BE -t UTF-8",
+    ),
+    "UTF-16 of Chinese": (
+        "a.txt",
+        "中文\n中".encode("utf-16-le"),
+        "a.txt: is not UTF-8 (byte 0x87 at 2); convert it",
+    ),
+    "UTF-16, no zero in the first line": (
+        "a.txt",
+        "䅁\n䅁".encode("utf-16-le"),
+        "a.txt: is not UTF-8 (byte 0x00 at 3); convert it, for instance: iconv -f UTF-16LE -t UTF-8",
+    ),
+    "UTF-32 without a mark": (
+        "a.txt",
+        "one\n".encode("utf-32-le"),
+        "a.txt: is not UTF-8 (byte 0x00 at 1); convert it, for instance: iconv -f UTF-32LE -t UTF-8",
+    ),
+    "UTF-32, the other way round": (
+        "a.txt.gz",
+        gzip.compress("on".encode("utf-32-be")),
+        "a.txt.gz: is not UTF-8 (byte 0x00 at 0); convert it, for instance: iconv -f UTF-32BE -t UTF-8",
+    ),
     "zstd": ("a.txt", b"\x28\xb5\x2f\xfdxx", "a.txt: is compressed (zstd); unpack it"),
     "gzip by another name": (
         "a.txt",

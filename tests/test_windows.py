@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from actsparse.models.windows import load_windows, make_windows, save_windows
+from actsparse.models.windows import load_windows, make_windows, part_of_text, save_windows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +19,22 @@ def test_joined_with_blank_lines_and_tokenised_once():
     assert windows.tolist() == [[1, 97, 98], [10, 10, 99]]  # de is the dropped remainder
     assert windows.dtype == torch.int32
     assert info == {"sequence_length": 3, "windows": 2, "total_windows": 2, "tokens": 8}
+
+
+@pytest.mark.parametrize(
+    ("join", "tokens"), [("", [1, 97, 98, 99]), (" ", [1, 97, 32, 98, 99]), ("\r\n", None)]
+)
+def test_joined_as_wanted(join, tokens):
+    windows, _ = make_windows(Letters(), ["a", "b" if tokens is None else "bc"], 1, None, join)
+    assert windows.flatten().tolist() == (tokens or [1, 97, 13, 10, 98])
+
+
+@pytest.mark.parametrize(
+    ("windows", "tokens", "of_source", "part"), [(2, 8, 1.0, 0.75), (1, 8, 1.0, 0.375), (2, 12, 0.25, 0.125)]
+)
+def test_which_part_of_the_text_windows_are(windows, tokens, of_source, part):
+    info = {"sequence_length": 3, "tokens": tokens, "part_of_source": of_source}
+    assert part_of_text(info, windows) == part
 
 
 def test_evenly_spaced():

@@ -1,6 +1,7 @@
 """The whole workflow on a tiny study: what it makes, what makes it run again, and what a kill costs."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from itertools import product
 
 import pytest
 from tiny_study import command, make_study, planned, run, tables
+from transformers import AutoTokenizer
 
 EXPERIMENTS = ["dense", "threshold", "codebook-pooled", "codebook-per_layer", "act-2of4", "act-0.5", "weight"]
 REPORTING = {"collate_tables", "compare_published", "describe_results", "draw_figures"}
@@ -31,6 +33,28 @@ STAGES = [
 def rows(study, table):
     with (study / f"results/tiny/tables/{table}.csv").open() as stream:
         return list(csv.DictReader(stream))
+
+
+def test_log_caption_and_result_say_which_part_of_the_text_was_measured(finished_study):
+    study, _ = finished_study
+    texts = [json.loads(line)["text"] for line in (study / "facts.jsonl").read_text().splitlines()]
+    test = [t for t in texts if int(hashlib.sha256(t.encode()).hexdigest(), 16) % 5 == 0]
+    tokens = len(AutoTokenizer.from_pretrained(study / "model")("\n\n".join(test))["input_ids"])
+    part = 2 * 64 / tokens * sum(map(len, test)) / sum(map(len, texts))
+    results = study / "results/tiny"
+    record = json.loads((results / "evaluations/llama/dense/perplexity.json").read_text())
+    assert record["text"] == {
+        "corpus": "facts",
+        "split": "test",
+        "documents": len(test),
+        "of_documents": len(texts),
+        "part": pytest.approx(part),
+    }
+    caption = (results / "tables/results.md").read_text().splitlines()[0]
+    assert f"of facts (test, a fifth of its documents), {100 * part:.2g} % of the whole text." in caption
+    log = (results / "logs/make_windows/llama/perplexity.log").read_text()
+    about = f"2 of {tokens // 64} windows of 64 tokens of facts (test: {len(test)} of {len(texts)} documents)"
+    assert f"{about}, {100 * part:.2f}% of the whole text\n" in log
 
 
 def test_results_table(finished_study):

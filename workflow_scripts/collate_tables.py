@@ -28,7 +28,7 @@ def collate(
         declared["source"]: known_columns(declared["source"], config, by_benchmark(records))
         for declared in tables.values()
     }
-    measured = protocol(config)
+    measured = protocol(config, by_benchmark(records))
     sources = {
         "evaluations": evaluations(records, known.get("evaluations", {}).values()),
         "thresholds": thresholds(threshold_files),

@@ -1,5 +1,6 @@
 """Writes docs/configuration.md from the schema of configs: python workflow_scripts/document_config.py"""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,8 @@ def default(value: dict[str, Any]) -> str:
     """Return the default as YAML; nothing where there is none, or it is an empty mapping."""
     if "default" not in value or value["default"] == {}:
         return ""
+    if isinstance(value["default"], str) and "\n" in value["default"]:
+        return f"`{json.dumps(value['default'])}`"
     text = yaml.safe_dump(value["default"], default_flow_style=True, width=1000).strip()
     return f"`{text.removesuffix('...').strip()}`"
 

@@ -94,8 +94,8 @@ class Benchmark(ABC):
     def numbers(self, record: dict[str, Any]) -> Numbers:
         """Return the columns' values for a result; what is not finite is NaN."""
 
-    def told(self, config: Config) -> str:
-        """Return what it was measured on, as a sentence for captions."""
+    def told(self, config: Config, records: Records = ()) -> str:
+        """Return what it was measured on, as a sentence for captions; its results may be there already."""
         return ""
 
     def published_otherwise(self, cell: "Cell", config: Config, model: str) -> str:

@@ -112,7 +112,7 @@ class Decode(Benchmark):
             "weight_mb_per_token": (number(record["weight_bytes_per_token"]) / 2**20, math.nan),
         }
 
-    def told(self, config: Config) -> str:
+    def told(self, config: Config, records: Records = ()) -> str:
         """Return how many tokens, how often, and that it is on a machine of its own."""
         use = config[self.word]
         batch = f", {use['batch']} sequences at once" if use["batch"] > 1 else ""

@@ -1,12 +1,13 @@
 """perplexity: over non-overlapping windows of a text, the headline of both papers."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from actsparse.benchmarks.benchmark import Config, Numbers, Records
 from actsparse.benchmarks.text import OverText
 from actsparse.columns import Column
 from actsparse.jobs.files import number
-from actsparse.wording import told_windows
+from actsparse.wording import told_parts, told_windows
 
 if TYPE_CHECKING:
     from actsparse.evaluation.run import Run
@@ -27,23 +28,33 @@ class Perplexity(OverText):
     def measure(self, run: "Run") -> dict[str, Any]:
         """Return `value`, `stderr` and what they were measured on, see `measure_perplexity`."""
         from actsparse.evaluation.perplexity import measure_perplexity
-        from actsparse.models.windows import load_windows
+        from actsparse.models.windows import load_windows, part_of_text
 
-        windows, _ = load_windows(run.files["windows"])
+        windows, info = load_windows(run.files["windows"])
+        windows = windows[: run.first_windows]
+        text = {key: info[key] for key in ("corpus", "split", "documents", "of_documents")}
         with run.sparse() as model:
-            return measure_perplexity(model, windows[: run.first_windows])
+            measured = measure_perplexity(model, windows)
+        return measured | {"text": text | {"part": part_of_text(info, len(windows))}}
 
     def columns(self, config: Config, records: Records = ()) -> list[Column]:
-        """Return perplexity, and its ratio to the dense model's."""
-        return [Column("perplexity", large=True, better="lower", headline=True, over_dense=True)]
+        """Return perplexity, its ratio to the dense model's, and the part of the text that it is of."""
+        return [
+            Column("perplexity", large=True, better="lower", headline=True, over_dense=True),
+            Column("part_of_text", "part of the text", significant=3),
+        ]
 
     def numbers(self, record: dict[str, Any]) -> Numbers:
         """Return the value and its standard error over windows."""
-        return {"perplexity": (number(record["value"]), number(record.get("stderr")))}
+        return {
+            "perplexity": (number(record["value"]), number(record.get("stderr"))),
+            "part_of_text": (number(record.get("text", {}).get("part")), math.nan),
+        }
 
-    def told(self, config: Config) -> str:
-        """Return the windows, in words."""
-        return f"Perplexity on {told_windows(config[self.word])}."
+    def told(self, config: Config, records: Records = ()) -> str:
+        """Return the windows, in words, and which part of the text they are."""
+        parts = [record["text"]["part"] for record in records if "text" in record]
+        return f"Perplexity on {told_windows(config, self.word)}{told_parts(parts)}."
 
     def published_otherwise(self, cell: "Cell", config: Config, model: str) -> str:
         """Return where text or windows differ from the papers'."""

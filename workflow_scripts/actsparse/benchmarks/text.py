@@ -4,7 +4,6 @@ from typing import Any
 
 from actsparse.artifacts import Need
 from actsparse.benchmarks.benchmark import Benchmark, Config
-from actsparse.errors import check_one_of
 
 
 class OverText(Benchmark):
@@ -13,10 +12,6 @@ class OverText(Benchmark):
     def schema(self) -> dict[str, Any]:
         """Return the keys of windows."""
         return {"description": self.description, "$ref": "#/$defs/windows"}
-
-    def check(self, config: Config) -> None:
-        """Raise ConfigError when its corpus is none of the study's."""
-        check_one_of(f"{self.word}.corpus", config[self.word]["corpus"], config["corpora"])
 
     def reads(self, config: Config) -> dict[str, Need]:
         """Return the windows."""

@@ -112,7 +112,7 @@ class ZeroShot(Benchmark):
         error = math.sqrt(sum(error**2 for error in errors)) / len(found)
         return found | {"mean_accuracy": (sum(values) / len(found), error)}
 
-    def told(self, config: Config) -> str:
+    def told(self, config: Config, records: Records = ()) -> str:
         """Return how many items, and how they are asked."""
         use = config[self.word]
         items = "all items" if use["limit"] is None else f"the first {use['limit']} items"

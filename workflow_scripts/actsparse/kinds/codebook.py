@@ -412,8 +412,9 @@ class Codebook(Kind):
     @classmethod
     def told_rows(cls, config: dict[str, Any]) -> str:
         """Return the windows of what coverage is measured on."""
-        use = config.get(PUBLISHED_TEXT)
-        return f"Perplexity and coverage on {told_windows(use)}." if use else ""
+        if PUBLISHED_TEXT not in config:
+            return ""
+        return f"Perplexity and coverage on {told_windows(config, PUBLISHED_TEXT)}."
 
 
 def _algorithms_with(option: str) -> list[str]:

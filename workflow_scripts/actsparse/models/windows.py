@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 
 
 def make_windows(
-    tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], sequence_length: int, sequences: int | None
+    tokenizer: "PreTrainedTokenizerBase",
+    texts: Iterable[str],
+    sequence_length: int,
+    sequences: int | None,
+    join: str = "\n\n",
 ) -> tuple[torch.Tensor, dict[str, int]]:
     """Cut a corpus into non-overlapping windows of tokens.
 
-    The texts are joined with blank lines and tokenised once, with the special tokens that the tokenizer adds
-    by default; a remainder shorter than a window is dropped. `sequences` windows are taken, evenly spaced
-    over the text (window i * total // sequences), or all of them when it is None.
+    The texts are joined with `join`, by default with blank lines, and tokenised once, with the special tokens
+    that the tokenizer adds by default; a remainder shorter than a window is dropped. `sequences` windows are
+    taken, evenly spaced over the text (window i * total // sequences), or all of them when it is None.
 
     Returns int32 token ids (windows, sequence_length) and the numbers `sequence_length`, `windows`,
     `total_windows` and `tokens` (in the whole text). Raises ValueError when the text is too short.
     """
-    tokens = tokenizer("\n\n".join(texts), verbose=False)["input_ids"]
+    tokens = tokenizer(join.join(texts), verbose=False)["input_ids"]
     total = len(tokens) // sequence_length
     wanted = total if sequences is None else sequences
     if not 0 < wanted <= total:
@@ -43,6 +47,14 @@ def make_windows(
         "tokens": len(tokens),
     }
     return windows, info
+
+
+def part_of_text(info: dict[str, str | int | float], windows: int) -> float:
+    """Return which part of its corpus's whole text that many windows of a windows file are.
+
+    That is their part of the split's tokens times the part that the split is of the source, by characters.
+    """
+    return windows * info["sequence_length"] / info["tokens"] * info["part_of_source"]
 
 
 def save_windows(target: str | Path, windows: torch.Tensor, info: dict[str, str | int]) -> None:

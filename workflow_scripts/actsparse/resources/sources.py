@@ -12,6 +12,10 @@ REPO = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re
 SCHEME = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>.*)", re.ASCII | re.DOTALL)
 
 
+# Of a corpus in one file: what its documents are divided into, and the whole.
+SPLITS_OF_A_FILE = ("train", "test", "all")
+
+
 @dataclass(frozen=True)
 class PackageFile:
     """One file inside a wheel on the package index."""
@@ -78,3 +82,8 @@ def parse_source(text: str) -> Source:
             raise ValueError(f"source {text!r}: expected hf://org/name or hf://org/name@revision")
         return HubRepo(**repo.groupdict())
     raise ValueError(f"source {text!r}: unknown scheme {scheme}://, allowed: pypi://, hf://, a local path")
+
+
+def divided(source: str | dict[str, str]) -> bool:
+    """Tell whether a corpus is one file, whose documents are divided into splits."""
+    return isinstance(source, str) and not isinstance(parse_source(source), HubRepo)

