@@ -140,9 +140,11 @@ COMMANDS = {
 # Commands that name one of configs/ need what its study needs; each is planned here.
 STUDIES = {
     "clustering_mistral_7b": HUB_AND_GPU,
+    "codebooks": HOURS,
     "methods_at_equal_sparsity": HOURS,
     "nm_activation_pruning": HUB_AND_GPU,
     "nm_activation_pruning_offline": HOURS,
+    "routers": HOURS,
     "thresholds": HUB_AND_GPU,
 }
 
