@@ -6,9 +6,16 @@ GIVEN_CODEBOOKS = [name for name, spec in CODEBOOKS.items() if "given" in spec]
 FITTED_CODEBOOKS = [name for name in CODEBOOKS if name not in GIVEN_CODEBOOKS]
 
 
+def held_out_patterns(wildcards):
+    """The patterns that a codebook is measured on but not fitted to; [] where the study wants none."""
+    name = CODEBOOKS[wildcards.codebook]["held_out"] if CONFIG["codebooks"]["held_out"] else None
+    return FILES.path("patterns", wildcards.model, name) if name else []
+
+
 rule fit_codebook:
     input:
         patterns=lambda w: FILES.path("patterns", w.model, CODEBOOKS[w.codebook]["patterns"]),
+        held_out=held_out_patterns,
     output:
         FILES.output("codebooks"),
     log:

@@ -205,7 +205,7 @@ def benchmark_params(word, model):
 def stored_magnitudes(patterns):
     """The type of stored magnitudes, None where no codebook needs any."""
     specs = STUDY.needs.get("codebooks", {}).values()
-    needed = any(spec["weighs"] for spec in specs if spec.get("patterns") == patterns)
+    needed = any(spec["weighs"] for spec in specs if patterns in (spec.get("patterns"), spec.get("held_out")))
     return CONFIG["codebooks"]["magnitudes"] if needed else None
 
 

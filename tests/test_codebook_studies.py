@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+import pytest
 import torch
 import yaml
 from actsparse.jobs.files import read_json, sha256_of
@@ -40,8 +42,22 @@ def record(study, experiment):
     return json.loads((study / f"{FOLDER}/evaluations/llama/{experiment}/perplexity.json").read_text())
 
 
+def published_coverage(study):
+    return record(study, "published")["coverage"]["gate_proj"]
+
+
+def best_overlaps(patterns, codebook):
+    """Recall and precision of gate's pooled centroids, from the bits in the files."""
+    stored = load_file(patterns / "patterns_00000.safetensors")
+    tokens = np.concatenate([stored[f"gate_proj.layer_{i}"].numpy() for i in range(2)])
+    rows = np.unpackbits(tokens, axis=1).astype(int)
+    centroids = np.unpackbits(load_file(codebook)["gate_proj"].numpy()[0, 0], axis=1).astype(int)
+    shared = (rows @ centroids.T).max(1).sum()
+    return shared / rows.sum(), shared / (len(rows) * centroids[0].sum())
+
+
 def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
-    study = make_study(tmp_path, config(FITTED))
+    study = make_study(tmp_path, config(FITTED, codebooks=CONFIG["codebooks"] | {"held_out": True}))
     names = [
         "plain",
         "aware-g1",
@@ -77,6 +93,17 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     assert found["value"] != joint["value"]
     assert found["params"]["importance"] == "contribution"
     assert 0.5 < found["coverage"]["up_proj"]["energy"] < 1
+
+    # The patterns of the evaluation text, all of which the oracle gives its best of four centroids.
+    held_out = study / f"{FOLDER}/patterns/llama/0.5-held_out"
+    expected = best_overlaps(held_out, study / f"{FOLDER}/codebooks/llama/{CODEBOOK}.safetensors")
+    found = plain["coverage"]["gate_proj"]
+    assert (found["held_out_recall"], found["held_out_precision"]) == pytest.approx(expected, abs=1e-12)
+    assert found["held_out_recall"] >= found["held_out_baseline_recall"] > 0.5
+    assert found["held_out_energy"] != found["energy"]
+    assert (found["index_bits"], found["centroid_mb"]) == (2, 4 * 128 / 8 / 2**20)
+    assert aware["coverage"]["gate_proj"]["index_bits"] == 4
+    assert not any(key.startswith("held_out") for key in published_coverage(study))
 
     # As published: fitted to the text that perplexity is measured on, the first window of it.
     published = record(study, "published")

@@ -61,11 +61,6 @@ PRUNE_TIMED = (
     "x, s = torch.randn(2048, 1536).bfloat16(), torch.rand(2048, 1536)' 'p.prune(x, s)'"
 )
 
-EQUAL_ROWS = (
-    "python benchmarks/compare_codebooks.py --tokens 1024 "
-    '--only "coverage (equal rows)" "faiss (equal rows)" ...'
-)
-
 COMMANDS = {
     # README
     "git clone <this repository> actsparse && cd actsparse": Needs("the address of the repository"),
@@ -99,23 +94,10 @@ COMMANDS = {
     "python benchmarks/codebook_evaluation.py resources/models/smollm2-135m-*.json --threads 2": Needs(
         "the default study's model", "python benchmarks/codebook_evaluation.py --help"
     ),
-    "python benchmarks/compare_codebooks.py": Needs(
-        "an hour", "python benchmarks/compare_codebooks.py --help"
-    ),
-    EQUAL_ROWS: Needs("an hour"),
     "python benchmarks/decode_peers.py resources/models/smollm2-135m-*/ --shapes 135m": Run(
         "python benchmarks/decode_peers.py model --shapes 135m --dtypes f32 --tokens 4 --rounds 1 --threads 1"
     ),
     "python benchmarks/slurm_overhead.py": Needs("a SLURM", "python benchmarks/slurm_overhead.py --help"),
-    "python benchmarks/held_out_gap.py": Needs(
-        "what compare_codebooks.py made", "python benchmarks/held_out_gap.py --help"
-    ),
-    "python benchmarks/compare_routers.py": Needs(
-        "what compare_codebooks.py made", "python benchmarks/compare_routers.py --help"
-    ),
-    "python benchmarks/compare_routers.py --codebook contribution --tokens 49152 --perplexity": Like(
-        "python benchmarks/compare_routers.py"
-    ),
     # other pages
     "python workflow_scripts/show_tables.py results/demo/tables/results.md": Run(),
     "pip install snakemake-logger-plugin-rich": Needs("a plugin that is not installed here"),
@@ -141,9 +123,11 @@ COMMANDS = {
 # Commands that name one of configs/ need what its study needs; each is planned here.
 STUDIES = {
     "clustering_mistral_7b": HUB_AND_GPU,
+    "codebooks": HOURS,
     "methods_at_equal_sparsity": HOURS,
     "nm_activation_pruning": HUB_AND_GPU,
     "nm_activation_pruning_offline": HOURS,
+    "routers": HOURS,
     "thresholds": HUB_AND_GPU,
 }
 

@@ -5,13 +5,6 @@ import torch
 from actsparse.codebooks.codebook import Codebook
 from actsparse.codebooks.packing import pack
 from actsparse.codebooks.pattern import CodebookPattern, Signed
-from actsparse.codebooks.predictors import (
-    equal_cost_rank,
-    low_rank_masks,
-    svd_factors,
-    svd_masks,
-    train_low_rank,
-)
 from actsparse.codebooks.router import covered_shares, load_routers, save_routers, train_router
 from actsparse.codebooks.routing import block_inputs, covered_by_codebook, layer_magnitudes
 from actsparse.methods.mitigations.none import NoMitigation
@@ -58,19 +51,6 @@ def test_a_router_learns_what_is_linear(loss, groups, rank, tmp_path):
 def test_unknown_loss():
     with pytest.raises(ValueError, match=r"^loss: 'hinge' is unknown \(allowed: mixed, coverage, cross_entr"):
         train_router(*problem(), None, "hinge", 1, 0)
-
-
-def test_predictors_of_single_neurons():
-    generator = torch.Generator().manual_seed(1)
-    hidden, weight = torch.randn(1500, 10, generator=generator), torch.randn(40, 10, generator=generator)
-    outputs = hidden @ weight.T
-    largest = torch.zeros(1500, 40, dtype=torch.bool).scatter_(1, outputs.abs().topk(8).indices, True)
-    assert torch.equal(svd_masks(hidden, svd_factors(weight, 10), 8), largest)
-    assert svd_masks(hidden, svd_factors(weight, 3), 8).sum(1).eq(8).all()
-    active = outputs > 0
-    found = low_rank_masks(hidden, train_low_rank(hidden, active, 10, 40, 0), 20)
-    assert (found & active).sum() / active.sum() > 0.85
-    assert equal_cost_rank(12 * 64, 12, 36) == 16
 
 
 @pytest.mark.parametrize("architecture", ["llama", "phi3"])

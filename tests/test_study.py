@@ -292,6 +292,13 @@ def test_bad_config_is_told_in_one_line(name):
         assert part in message, message
 
 
+def test_held_out_patterns_are_those_of_the_perplexity_text():
+    config = changed("codebooks", {"held_out": True})
+    del config["perplexity"]
+    with pytest.raises(ConfigError, match=r"perplexity: missing \(required by codebooks\.held_out"):
+        load(config)
+
+
 def test_same_slug_twice():
     config = changed(
         "experiments",

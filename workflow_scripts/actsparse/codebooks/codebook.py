@@ -34,6 +34,7 @@ class Codebook:
         fitted by contribution (see `contribution`).
     recall: share of active neurons that the centroids cover in the patterns they were `fitting`, and in those
         that were `held_out` of it, if any were.
+    unseen: what the centroids cover of patterns of another text (see `quality`), if that was measured.
     """
 
     centroids: Tensor
@@ -44,6 +45,7 @@ class Codebook:
     scales: Tensor | None = None
     factors: Tensor | None = None
     recall: dict[str, float] = field(default_factory=dict)
+    unseen: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def groups(self) -> int:
@@ -131,7 +133,7 @@ def save_codebooks(target: str | Path, codebooks: dict[str, Codebook], spec: dic
             if getattr(codebook, key) is not None:
                 tensors[f"{projection}.{key}"] = getattr(codebook, key).contiguous()
         about["codebooks"][projection] = {
-            key: getattr(codebook, key) for key in ("width", "objective", "assign_power", "recall")
+            key: getattr(codebook, key) for key in ("width", "objective", "assign_power", "recall", "unseen")
         }
     # One entry, because safetensors writes several in an order that changes from run to run.
     with atomic_path(target) as temporary:

@@ -163,7 +163,9 @@ class CodebookPattern:
         `energy` is the share of the sum of abs(activation) over active neurons that the centroids cover;
         `accuracy`, with routers, is how often they choose the oracle's centroid; `router_parameters` and
         `router_multiply_adds` (for a token) are theirs, of all layers, and `ffn_multiply_adds` those of the
-        dense feed-forward networks. `fitting_recall` is the recall of the patterns that were fitted.
+        dense feed-forward networks. `fitting_recall` is the recall of the patterns that were fitted,
+        `held_out_...` what centroids cover of the evaluation text's patterns before any centroid is at work,
+        where that was measured. `index_bits` name a token's centroids, `centroid_mb` (2^20 bytes) hold them.
         """
         coverage = {}
         for projection, counts in self.counts.items():
@@ -179,6 +181,10 @@ class CodebookPattern:
                 coverage[projection]["baseline_recall"] = _share(baseline, active)
             if "fitting" in self.codebooks[projection].recall:
                 coverage[projection]["fitting_recall"] = self.codebooks[projection].recall["fitting"]
+            codebook = self.codebooks[projection]
+            coverage[projection] |= {f"held_out_{key}": value for key, value in codebook.unseen.items()}
+            coverage[projection]["index_bits"] = codebook.index_bits
+            coverage[projection]["centroid_mb"] = codebook.centroids.nbytes / 2**20
         return {"coverage": coverage}
 
 

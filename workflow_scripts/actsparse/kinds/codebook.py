@@ -17,10 +17,20 @@ from actsparse.wording import told_windows
 if TYPE_CHECKING:
     from actsparse.methods.sparsify import Scheme
 
-# As published, centroids are fitted to patterns of the text that this benchmark reads, and no other.
-PUBLISHED_TEXT = "perplexity"
+# The benchmark whose text centroids see only as published, and what its patterns are called otherwise.
+EVALUATED_TEXT = "perplexity"
+HELD_OUT = "-held_out"
+HIGHER = (
+    "recall",
+    "precision",
+    "energy",
+    "accuracy",
+    "held_out_recall",
+    "held_out_precision",
+    "held_out_energy",
+)
 COVERAGE = tuple(
-    Column(name, heading, better="higher" if name in ("recall", "precision", "energy", "accuracy") else None)
+    Column(name, heading, better="higher" if name in HIGHER else None)
     for name, heading in {
         "recall": None,
         "precision": None,
@@ -28,6 +38,12 @@ COVERAGE = tuple(
         "energy": "energy kept",
         "accuracy": "router accuracy",
         "fitting_recall": "recall of fitted patterns",
+        "held_out_recall": "recall of held-out patterns",
+        "held_out_precision": "precision of held-out patterns",
+        "held_out_energy": "energy kept of held-out patterns",
+        "held_out_baseline_recall": "recall of held-out patterns by one centroid",
+        "index_bits": "index bits",
+        "centroid_mb": "centroids (MB)",
         "router_parameters": "router parameters",
         "router_multiply_adds": "router multiply-adds",
         "ffn_multiply_adds": "FFN multiply-adds",
@@ -306,6 +322,7 @@ class Codebook(Kind):
         keys = ("clusters", "centroid_sparsity", "allocation", "algorithm", "scope", "groups")
         return {
             "patterns": self.patterns,
+            "held_out": None if self.as_published else self.patterns + HELD_OUT,
             "weighs": bool(self.algorithm.says.get("weighs")),
             "module": self.algorithm.module,
             "fit": {key: self.params[key] for key in keys} | {"options": self.options},
@@ -337,9 +354,13 @@ class Codebook(Kind):
                 f"{where}.importance: algorithm {params['algorithm']} weighs no neurons "
                 f"(allowed algorithms: {', '.join(ALGORITHMS.that_say('weighs'))})"
             )
-        if self.as_published and PUBLISHED_TEXT not in config:
+        if self.as_published and EVALUATED_TEXT not in config:
             raise ConfigError(
-                f"{PUBLISHED_TEXT}: missing (required by {where}.as_published, which fits to its text)"
+                f"{EVALUATED_TEXT}: missing (required by {where}.as_published, which fits to its text)"
+            )
+        if config["codebooks"]["held_out"] and EVALUATED_TEXT not in config:
+            raise ConfigError(
+                f"{EVALUATED_TEXT}: missing (required by codebooks.held_out, which reads its text)"
             )
         if missing := set(params["projections"]) - set(params.get("centroids", params["projections"])):
             raise ConfigError(f"{where}.centroids: no file for {', '.join(sorted(missing))}")
@@ -359,7 +380,7 @@ class Codebook(Kind):
                     f"of {model}"
                 )
         # All windows are as many as the text has, whose length is not known yet.
-        use = PUBLISHED_TEXT if self.as_published else "calibration"
+        use = EVALUATED_TEXT if self.as_published else "calibration"
         text, most, layers = config[use], config["codebooks"]["patterns"], shape["num_hidden_layers"]
         if text["sequences"] is not None:
             most = min(most, text["sequences"] * text["sequence_length"] * layers)
@@ -412,9 +433,9 @@ class Codebook(Kind):
     @classmethod
     def told_rows(cls, config: dict[str, Any]) -> str:
         """Return the windows of what coverage is measured on."""
-        if PUBLISHED_TEXT not in config:
+        if EVALUATED_TEXT not in config:
             return ""
-        return f"Perplexity and coverage on {told_windows(config, PUBLISHED_TEXT)}."
+        return f"Perplexity and coverage on {told_windows(config, EVALUATED_TEXT)}."
 
 
 def _algorithms_with(option: str) -> list[str]:
