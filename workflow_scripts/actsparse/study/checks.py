@@ -109,6 +109,10 @@ def _check_source(where: str, entry: dict[str, Any], config: dict[str, Any], roo
                 f"{where}.source: {source.path} is a file (a model is a folder with config.json and "
                 "safetensors; GGUF is read from pypi:// packages only)"
             )
+        if isinstance(source, PackageFile) and re.search(r"-\d{5}-of-\d{5}\.gguf$", source.member):
+            raise ConfigError(
+                f"{where}.source: {source.member} is one of several parts (GGUF is read whole only)"
+            )
         if isinstance(source, PackageFile) and "sha256" not in entry:
             raise ConfigError(f"{where}.sha256: missing (required with a pypi:// source)")
         if where.startswith("corpora") and not isinstance(source, HubRepo) and "format" not in entry:
