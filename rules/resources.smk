@@ -125,6 +125,7 @@ rule fetch_task:
         source=lambda w: CONFIG["tasks"].get(w.task, {}).get("source"),
         format=lambda w: CONFIG["tasks"].get(w.task, {}).get("format"),
         sha256=lambda w: CONFIG["tasks"].get(w.task, {}).get("sha256"),
+        fewshot=CONFIG.get("zero_shot", {}).get("num_fewshot", 0) > 0,
         lock_file=HUB_LOCK,
         code=digest("fetch_task.py"),
     message:
