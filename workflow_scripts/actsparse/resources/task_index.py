@@ -67,15 +67,17 @@ def tasks_root() -> Path | None:
     return Path(package.origin).parent / "tasks" if package else None
 
 
-def expand(names: list[str]) -> Expansion:
+def expand(names: list[str], given: dict[str, dict[str, Any]]) -> Expansion:
     """Return what names of tasks, groups and tags stand for; a tag is its tasks, without a mean.
+
+    Groups that are `given` are as they are.
 
     Raises ValueError, in one line, for a name that lm_eval does not have, and for a group that changes its
     tasks.
     """
-    whole = Expansion()
+    whole = Expansion(groups=dict(given))
     for name in names:
-        found = _expand(name)
+        found = Expansion([name]) if name in given else _expand(name)
         whole.entries += [entry for entry in found.entries if entry not in whole.entries]
         whole.groups |= found.groups
     return whole
