@@ -16,6 +16,17 @@ localrules:
     fetch_task,
 
 
+def items_source(wildcards):
+    """What the items of a task are made from; a group's items are those of its tasks."""
+    reads = [
+        need for benchmark in STUDY.benchmarks.values() for need in benchmark.reads(CONFIG).get("tasks", [])
+    ]
+    if f"{wildcards.provider}/{wildcards.task}" not in {need.name for need in reads}:
+        tasks = ", ".join(need.name.partition("/")[2] for need in reads) or "none"
+        raise WorkflowError(f"{wildcards.task!r} is no task of this study (its tasks are {tasks})")
+    return source_files(CONFIG["tasks"].get(wildcards.task, {}))
+
+
 rule fetch_package:
     output:
         "resources/packages/{package}.whl",
@@ -105,7 +116,7 @@ rule fetch_corpus:
 
 rule fetch_task:
     input:
-        unpack(lambda w: source_files(CONFIG["tasks"].get(w.task, {}))),
+        unpack(items_source),
     output:
         directory(FILES.output("task")),
     log:
@@ -125,6 +136,7 @@ rule fetch_task:
         source=lambda w: CONFIG["tasks"].get(w.task, {}).get("source"),
         format=lambda w: CONFIG["tasks"].get(w.task, {}).get("format"),
         sha256=lambda w: CONFIG["tasks"].get(w.task, {}).get("sha256"),
+        fewshot=any(CONFIG[word].get("num_fewshot") for word in STUDY.benchmarks),
         lock_file=HUB_LOCK,
         code=digest("fetch_task.py"),
     message:

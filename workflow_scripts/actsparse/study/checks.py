@@ -1,5 +1,6 @@
 """Checks of a config that no schema can make: words that must name something, sizes that must fit."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from actsparse.kinds.kind import require_file
 from actsparse.methods.mitigations import MITIGATIONS
 from actsparse.methods.scorers import SCORERS
 from actsparse.models.sizes import REQUIRED, expert_count, has_gate, sizes_of, text_config
+from actsparse.resources.item_checks import check_columns
 from actsparse.resources.sources import (
     SPLITS_OF_A_FILE,
     HubRepo,
@@ -22,6 +24,9 @@ from actsparse.resources.sources import (
     divided,
     parse_source,
 )
+from actsparse.resources.task_formats import FORMATS, READS
+from actsparse.resources.task_index import definition, definition_file
+from actsparse.resources.text_files import read_lines, unpacked_suffix
 from actsparse.study.grid import Experiment
 from actsparse.study.tables import allowed_columns
 
@@ -43,7 +48,7 @@ def check_references(config: dict[str, Any], experiments: dict[str, Experiment],
         if word in config:
             benchmark.check(config)
     for name, entry in config["tasks"].items():
-        _check_task_format(name, entry)
+        _check_task(name, entry, root)
     _check_tables(config, experiments)
     shapes = {name: model_shape(name, entry, root) for name, entry in config["models"].items()}
     configs = {name: model_config(name, entry, root) for name, entry in config["models"].items()}
@@ -147,10 +152,27 @@ def _check_windows(config: dict[str, Any], shapes: dict[str, dict[str, int] | No
                 )
 
 
-def _check_task_format(name: str, entry: dict[str, Any]) -> None:
-    from actsparse.resources.task_formats import FORMATS
+def _check_task(name: str, entry: dict[str, Any], root: Path) -> None:
+    """Raise ConfigError for an unknown format, and where the first item of a local file lacks a column.
 
+    All items are checked when they are fetched.
+    """
     check_one_of(f"tasks.{name}.format", entry["format"], FORMATS)
+    source = parse_source(entry["source"])
+    path = root / source.path if isinstance(source, LocalPath) else Path()
+    if unpacked_suffix(path) != ".jsonl" or not path.is_file():
+        return
+    try:
+        row = json.loads(next(line for line in read_lines(path) if line.strip()))
+        missing = [column for column in READS[entry["format"]] if column not in row]
+        if missing:
+            raise ValueError(f"{path.name}: no column {missing[0]!r}; it has {', '.join(row)}")
+        if entry["format"] == "hub" and (file := definition_file(name)):
+            check_columns(definition(file), row, path.name)
+    except StopIteration:
+        raise ConfigError(f"tasks.{name}.source: {path.name}: holds no items") from None
+    except ValueError as error:
+        raise ConfigError(f"tasks.{name}.source: {error}") from None
 
 
 def _check_tables(config: dict[str, Any], experiments: dict[str, Experiment]) -> None:

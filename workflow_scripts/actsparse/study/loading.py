@@ -50,6 +50,9 @@ def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".
     names the key, the value and what is allowed.
     """
     config = validate(with_text_keys(config), schema)
+    for word, benchmark in BENCHMARKS.items():
+        if word in config:
+            benchmark.complete(config)
     experiments = expand(config["experiments"])
     check_references(config, experiments, Path(root))
     study = Study(config, experiments)
