@@ -16,6 +16,7 @@ def evaluation_memory(shape, dtype, wildcards):
         dtype,
         tokens,
         copies=benchmark.logit_copies,
+        rows=benchmark.logit_rows,
         laid_out=benchmark.lays_out,
         side=kind.side,
         methods=tuple(word for word in words if word not in ("magnitude", "none")),

@@ -26,6 +26,8 @@ MB = 2**20
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # What allocators keep and no sum has.
 MARGIN = 1.05
+# Blocks up to this size stay with the process once they are free (glibc); larger ones are given back.
+KEPT_BLOCK = 2**25
 # Asked for where a model's sizes are not known.
 UNKNOWN_MB = 4000
 
@@ -116,11 +118,11 @@ def statistics(shape: Shape, dtype: str, length: int) -> int:
 def patterns(shape: Shape, dtype: str, length: int, stored: int, magnitudes: str | None) -> int:
     """Return what extracting patterns needs, `stored` of each projection, maybe `magnitudes` of that type.
 
-    What waits for a shard to be full has buffers that are doubled when they are full.
+    What waits for a shard has buffers that are doubled, one after the other, when they are full.
     """
     neurons = 2 * shape["intermediate_size"] + shape["hidden_size"]
     bits = 1 + (8 * {"uint8": 1, "bfloat16": 2}[magnitudes] if magnitudes else 0)
-    waiting = 2 * min(stored * neurons * bits // 8, SHARD)
+    waiting = 5 * min(stored * neurons * bits // 8, SHARD) // 2
     counts = 8 * shape["num_hidden_layers"] * neurons * (2 if magnitudes else 1)
     each = PATTERNS + WEIGHTED * bool(magnitudes)
     return weights(shape, dtype) + watched(shape, dtype, length, each) + waiting + counts
@@ -145,16 +147,19 @@ def training(shape: Shape, dtype: str, length: int, windows: int) -> int:
 def sparsegpt(shape: Shape, dtype: str, length: int, windows: int, gpu: bool = False) -> int:
     """Return what SparseGPT needs: hidden states, float32 Hessians of a layer's inputs, its largest weight.
 
-    While a weight is pruned, its Hessian is there five times more: damped, inverted, and factorised. Pruned
-    weights are the model's own; from a GPU they are copied.
+    The widest Hessian is there three times when windows are added, with a layer's work, and four times when
+    it is inverted and factorised, with a weight in float32. Pruned weights are the model's own; from a GPU
+    they are copied.
     """
     heads = shape.get("num_attention_heads", 1)
     queries = heads * shape.get("head_dim", shape["hidden_size"] // heads)
     widths = (shape["hidden_size"], queries, shape["hidden_size"], shape["intermediate_size"])
-    hessians = 4 * (sum(width**2 for width in widths) + 4 * max(widths) ** 2)
+    *others, widest = sorted(4 * width**2 for width in widths)
+    rows = 4 * length * max(shape["hidden_size"], shape["intermediate_size"])
+    gathering = layer_work(shape, dtype, length) + rows + 3 * widest
     copied = gpu * BYTES[dtype] * shape["num_hidden_layers"] * sum(layer_weights(shape).values())
-    held = hidden(shape, dtype, windows * length) + hessians + copied
-    return weights(shape, dtype) + layer_work(shape, dtype, length) + held + weighing(shape, 12)
+    held = weights(shape, dtype) + hidden(shape, dtype, windows * length) + sum(others) + copied
+    return held + max(gathering, 4 * widest + weighing(shape, 10))
 
 
 def weighing(shape: Shape, each: int) -> int:
@@ -196,7 +201,7 @@ def fitting(
     rows = min(here, WEIGHED_ROWS)
     held = kept if kept <= CACHE else 2 * (rows * size * PLANES // 8 if weighs else BLOCK)
     block = rows * size // 8 if weighs else min(bits, BLOCK)
-    weighed = 10 * rows * width * weighs
+    weighed = 15 * rows * width * weighs // 2
     shared_out = 4 * (min(here, 2**14) * (size + 4 * clusters) + table) * balanced
     steps = _steps(algorithm, here, size, clusters, block)
     results = layers * groups * table // 8
@@ -213,14 +218,14 @@ def _steps(algorithm: str, patterns: int, width: int, clusters: int, block: int)
         algorithm == "as_published"
     ):  # float32 patterns, twice, products and centroids; their entries are sorted
         rows = min(patterns, max(2**13, clusters))
-        return 10 * rows * width + 4 * rows * clusters + 24 * table
+        return 19 * rows * width // 2 + 4 * rows * clusters + 12 * table
     if algorithm in ("penalised", "binary_kmeans"):  # a block's neurons and their opposites, as int32
         return 29 * 8 * block + 9 * table
     if algorithm in ("kmeans", "mini_batch_kmeans", "faiss"):  # all patterns in float32, the library's copies
         return 13 * every + 16 * table
     if algorithm == "mini_batch":  # sums, and those of the centroids that moved
         return max(9 * table, seeds)
-    return max(9 * table // 2, seeds)
+    return max(5 * table, seeds)
 
 
 def centroids(shape: Shape, clusters: int, layers: int = 1) -> int:
@@ -253,6 +258,7 @@ def evaluation(
     tokens: int,
     *,
     copies: int = 1,
+    rows: int = 0,
     laid_out: bool = False,
     side: str | None = None,
     methods: tuple[str, ...] = (),
@@ -261,10 +267,10 @@ def evaluation(
 ) -> int:
     """Return what an evaluation needs: weights, and a layer's work under a scheme or the logits.
 
-    `copies` of the logits of `tokens` are made. With weights `laid_out` anew, those of all layers are there
-    twice. Pruned weights (`side`) are there beside the dense ones, and once more where they were `stored`
-    before; pruned inputs wait until the next ones come. `methods` are the words of what ranks and corrects,
-    `made` other bytes.
+    `copies` of the logits of `tokens` are made, and `rows` in float32. With weights `laid_out` anew, those of
+    all layers are there twice. Pruned weights (`side`) are there beside the dense ones, and once more where
+    they were `stored` before; pruned inputs wait until the next ones come. `methods` are the words of what
+    ranks and corrects, `made` other bytes. What is made in small blocks is not given back before the logits.
     """
     layers = BYTES[dtype] * shape["num_hidden_layers"] * sum(layer_weights(shape).values())
     held = weights(shape, dtype) + made + laid_out * layers
@@ -276,7 +282,9 @@ def evaluation(
         each = 2 * BYTES[dtype] + PRUNING + OTHERWISE * bool(methods)
         work += tokens * max(shape["hidden_size"], shape["intermediate_size"]) * each
     waiting = tokens * 2 * shape["intermediate_size"] * BYTES[dtype] * (side == "input")
-    return held + max(work, waiting + logits(shape, dtype, tokens, copies))
+    last = waiting + logits(shape, dtype, tokens, copies) + 4 * rows * shape["vocab_size"]
+    small = tokens * shape["intermediate_size"] * BYTES[dtype] <= KEPT_BLOCK
+    return held + (work + last if small else max(work, last))
 
 
 def codebook(shape: Shape, tokens: int, clusters: int, layers: int, router: bool, groups: int = 1) -> int:
