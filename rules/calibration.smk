@@ -16,7 +16,7 @@ rule measure_statistics:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=model_memory,
+        mem_mb=memory_of(lambda shape, dtype, w: memory.statistics(shape, dtype, LENGTH)),
         runtime=each_attempt(120),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
@@ -46,7 +46,7 @@ rule train_mitigation:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=model_memory,
+        mem_mb=memory_of(lambda shape, dtype, w: memory.training(shape, dtype, LENGTH, WINDOWS)),
         runtime=each_attempt(480),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
@@ -76,7 +76,7 @@ rule prune_weights:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=model_memory,
+        mem_mb=memory_of(lambda shape, dtype, w: memory.sparsegpt(shape, dtype, LENGTH, WINDOWS, ON_GPU)),
         runtime=each_attempt(480),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],

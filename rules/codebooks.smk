@@ -12,6 +12,42 @@ def held_out_patterns(wildcards):
     return FILES.path("patterns", wildcards.model, name) if name else []
 
 
+def fitting_memory(shape, dtype, wildcards):
+    """What the widest projection's codebook needs; where processes share a fit, each has its own sums."""
+    codebook = CODEBOOKS[wildcards.codebook]
+    fit, options = codebook["fit"], codebook["fit"]["options"]
+    text = PATTERN_TEXTS["-published" if codebook["patterns"].endswith("-published") else ""]
+    each = memory.fitting(
+        max(memory.widths(shape).values()),
+        patterns_stored(shape, text),
+        fit["clusters"],
+        layers=shape["num_hidden_layers"] if fit["scope"] == "per_layer" else 1,
+        groups=fit["groups"],
+        algorithm=fit["algorithm"],
+        weighs=codebook["weighs"],
+        balanced=options.get("balanced", False),
+    )
+    more = max(1, GPUS) - 1
+    return each + more * (each + memory.libraries(ON_GPU))
+
+
+def routers_memory(shape, dtype, wildcards):
+    """What the routers of one layer need, and what they learn from."""
+    router = ROUTERS[wildcards.router]
+    fit = CODEBOOKS[router["centroids"]]
+    clusters = fit["clusters"] if "given" in fit else fit["fit"]["clusters"]
+    groups = 1 if "given" in fit else fit["fit"]["groups"]
+    routed = len(router["training"]["projections"])
+    return memory.routers(shape, dtype, LENGTH, WINDOWS, clusters, groups, routed)
+
+
+def matrix_memory(shape, dtype, wildcards):
+    """What the published layout of the widest projection's centroids needs."""
+    spec = CODEBOOKS[wildcards.codebook]
+    clusters = (spec if "given" in spec else spec["fit"])["clusters"]
+    return memory.centroid_matrix(max(memory.widths(shape).values()), clusters)
+
+
 rule fit_codebook:
     input:
         patterns=lambda w: FILES.path("patterns", w.model, CODEBOOKS[w.codebook]["patterns"]),
@@ -28,7 +64,7 @@ rule fit_codebook:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=each_attempt(8000),
+        mem_mb=memory_of(fitting_memory),
         runtime=each_attempt(240),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
@@ -65,7 +101,7 @@ rule train_routers:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=router_memory,
+        mem_mb=memory_of(routers_memory),
         runtime=each_attempt(240),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
@@ -95,7 +131,7 @@ rule import_centroids:
         "../envs/lm.yaml"
     threads: 1
     resources:
-        mem_mb=each_attempt(4000),
+        mem_mb=memory_of(matrix_memory),
         runtime=each_attempt(20),
     params:
         sources=lambda w: CODEBOOKS[w.codebook]["given"],
@@ -121,7 +157,7 @@ rule export_centroids:
         "../envs/lm.yaml"
     threads: 1
     resources:
-        mem_mb=each_attempt(8000),
+        mem_mb=memory_of(matrix_memory),
         runtime=each_attempt(20),
     params:
         code=digest("export_centroids.py"),

@@ -17,7 +17,7 @@ from actsparse.methods.scorers import SCORERS
 from actsparse.resources.sources import LocalPath, PackageFile, parse_source
 from actsparse.study.loading import ConfigError, load_study
 from actsparse.study.checks import model_shape
-from actsparse.study.memory import evaluation_memory_mb, hidden_states_mb
+from actsparse.study import memory
 from actsparse.study.places import located
 from actsparse.study.yaml_traps import check_files
 
@@ -57,12 +57,13 @@ TIMING_THREADS = max(1, workflow.resource_settings.cores or 1)
 COMPUTE_THREADS = max(1, (workflow.resource_settings.cores or 1) // max(4, GPU_PLACES))
 
 
-# The most tokens in a forward pass.
-TOKENS_AT_ONCE = max(
-    CONFIG.get("calibration", {}).get("sequence_length", 0),
-    *(benchmark.tokens_at_once(CONFIG) for benchmark in STUDY.benchmarks.values()),
-    0,
-)
+# Where there is no GPU, none of CUDA's libraries are loaded. A cluster's GPUs are not seen from here.
+ON_GPU = GPUS > 0 and not (workflow.global_resources.get("gpu") is not None and not GPU_PLACES)
+
+# Tokens of a calibration window, and how many windows there are; a text that is taken whole is counted as the
+# papers' 256.
+LENGTH = CONFIG.get("calibration", {}).get("sequence_length", 0)
+WINDOWS = CONFIG.get("calibration", {}).get("sequences") or 256
 
 
 # What magnitudes are counted of, by the suffix in the names of files: outputs of the FFN (arXiv 2507.14179),
@@ -143,23 +144,34 @@ def each_attempt(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-def model_memory(wildcards, attempt):
-    """MB of memory that a job needs which runs a model, the same on a GPU and without one."""
-    return attempt * one_attempts_memory(wildcards.model)
+def memory_of(terms):
+    """What a job asks for with each attempt once more, in MB: libraries, and `terms(shape, dtype, wildcards)`.
+
+    The terms are bytes, functions of the sizes of the job's model (see `actsparse/study/memory.py`).
+    """
+
+    def mb(wildcards, attempt):
+        shape, dtype = shape_of(wildcards.model), CONFIG["models"][wildcards.model]["dtype"]
+        if shape is None:
+            return attempt * memory.UNKNOWN_MB
+        return attempt * memory.asked_mb(memory.libraries(ON_GPU), terms(shape, dtype, wildcards))
+
+    return mb
 
 
 @cache
-def one_attempts_memory(name):
-    model = CONFIG["models"][name]
-    return evaluation_memory_mb(model_shape(name, model, Path()), model["dtype"], TOKENS_AT_ONCE)
+def shape_of(model):
+    """The sizes of a model; None where they are not all known."""
+    shape = model_shape(model, CONFIG["models"][model], Path())
+    return shape if shape and "vocab_size" in shape else None
 
 
-def router_memory(wildcards, attempt):
-    """MB of memory that training routers needs: the model, and what all its layers get of the calibration text."""
-    model, text = CONFIG["models"][wildcards.model], CONFIG["calibration"]
-    shape = model_shape(wildcards.model, model, Path())
-    tokens = (text["sequences"] or 0) * text["sequence_length"]
-    return attempt * (one_attempts_memory(wildcards.model) + hidden_states_mb(shape, model["dtype"], tokens))
+def patterns_stored(shape, text):
+    """How many patterns of a projection are stored of the text of a use, over all layers."""
+    most, taken = CONFIG["codebooks"]["patterns"], CONFIG[text]
+    if taken["sequences"] is None:
+        return most
+    return min(most, taken["sequences"] * taken["sequence_length"] * shape["num_hidden_layers"])
 
 
 def files_of(needed, model):

@@ -5,6 +5,13 @@ from actsparse.kinds.codebook import EVALUATED_TEXT, HELD_OUT
 PATTERN_TEXTS = {"": "calibration", "-published": EVALUATED_TEXT, HELD_OUT: EVALUATED_TEXT}
 
 
+def pattern_memory(shape, dtype, wildcards):
+    w, text = wildcards, PATTERN_TEXTS[wildcards.text]
+    stored = patterns_stored(shape, text)
+    magnitudes = stored_magnitudes(w.sparsity + w.of + w.importance + w.text)
+    return memory.patterns(shape, dtype, CONFIG[text]["sequence_length"], stored, magnitudes)
+
+
 rule extract_patterns:
     input:
         model=manifest,
@@ -24,7 +31,7 @@ rule extract_patterns:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=model_memory,
+        mem_mb=memory_of(pattern_memory),
         runtime=each_attempt(120),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],

@@ -21,8 +21,8 @@ def items_source(wildcards):
     reads = [
         need for benchmark in STUDY.benchmarks.values() for need in benchmark.reads(CONFIG).get("tasks", [])
     ]
-    if f"{wildcards.provider}/{wildcards.task}" not in {need.name for need in reads}:
-        tasks = ", ".join(need.name.partition("/")[2] for need in reads) or "none"
+    if "{provider}/{task}-{origin}".format(**wildcards) not in {need.name for need in reads}:
+        tasks = ", ".join(Path(need.name).name.rpartition("-")[0] for need in reads) or "none"
         raise WorkflowError(f"{wildcards.task!r} is no task of this study (its tasks are {tasks})")
     return source_files(CONFIG["tasks"].get(wildcards.task, {}))
 

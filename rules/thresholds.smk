@@ -28,7 +28,7 @@ rule measure_histograms:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=model_memory,
+        mem_mb=memory_of(lambda shape, dtype, w: memory.histograms(shape, dtype, LENGTH)),
         runtime=each_attempt(120),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
@@ -57,7 +57,11 @@ rule search_allocation:
         "../envs/lm.yaml"
     threads: COMPUTE_THREADS
     resources:
-        mem_mb=model_memory,
+        mem_mb=memory_of(
+            lambda shape, dtype, w: memory.search(
+                shape, dtype, LENGTH, min(WINDOWS, CONFIG["allocation"]["sequences"])
+            )
+        ),
         runtime=each_attempt(480),
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
@@ -85,7 +89,7 @@ rule compute_thresholds:
         "../envs/lm.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory.asked_mb(memory.libraries()),
         runtime=10,
     params:
         code=lambda w: digest(

@@ -27,6 +27,10 @@ class Benchmark(ABC):
         group: the word that stands for its headline columns where a table names its columns.
         minutes: how long one evaluation may take at most, for schedulers.
         alone: whether it measures time, so that its jobs take the machine for themselves.
+        logit_copies: how often it holds the logits of a forward pass.
+        logit_rows: for how many tokens it holds logits in float32 beside these.
+        libraries_mb: what its libraries take, in MB.
+        lays_out: whether it holds the weights of all layers a second time.
         ranked: the column whose values get a figure of all experiments in their order.
         against_sparsity: the column that gets a figure against realised sparsity.
         against: {figure: (column, other column)}, a figure of one against the other in studies that have
@@ -42,6 +46,10 @@ class Benchmark(ABC):
     group: ClassVar[str | None] = None
     minutes: ClassVar[int] = 240
     alone: ClassVar[bool] = False
+    logit_copies: ClassVar[int] = 1
+    logit_rows: ClassVar[int] = 0
+    libraries_mb: ClassVar[int] = 0
+    lays_out: ClassVar[bool] = False
     ranked: ClassVar[str | None] = None
     against_sparsity: ClassVar[str | None] = None
     against: ClassVar[dict[str, tuple[str, str]]] = {}

@@ -52,6 +52,7 @@ class Decode(Benchmark):
         },
     }
     alone = True
+    lays_out = True
     ranked = "ms_per_token"
     against = {
         "perplexity_speed": (Perplexity.word, "ms_per_token"),
@@ -83,6 +84,10 @@ class Decode(Benchmark):
     def reads(self, config: Config) -> dict[str, Need]:
         """Return the windows."""
         return {"windows": Need("windows", self._text(config))}
+
+    def tokens_at_once(self, config: Config) -> int:
+        """Return the prompts of a batch."""
+        return config[self.word]["batch"] * config[self.word]["prompt_tokens"]
 
     def measure(self, run: "Run") -> dict[str, Any]:
         """Return times and counts, or why nothing is skipped, see `measure_decoding`."""

@@ -24,6 +24,7 @@ class Perplexity(OverText):
     word = "perplexity"
     description = "Text on which perplexity is measured; without it no perplexity is."
     ranked = against_sparsity = "perplexity"
+    logit_rows = 2 * 256  # TOKENS_PER_CHUNK, and their logarithms
 
     def measure(self, run: "Run") -> dict[str, Any]:
         """Return `value`, `stderr` and what they were measured on, see `measure_perplexity`."""

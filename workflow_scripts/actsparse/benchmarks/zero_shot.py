@@ -102,6 +102,8 @@ class ZeroShot(Benchmark):
     required = ("tasks",)
     group = "tasks"
     minutes = 480
+    logit_copies = 2  # and their logarithms
+    libraries_mb = 200  # lm_eval
     # A figure of both papers, where a study has both.
     against = {"accuracy_perplexity": ("mean_accuracy", "perplexity")}
 
