@@ -3,6 +3,7 @@ import fcntl
 import gc
 import os
 import sys
+import time
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ BASE = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(BASE / "workflow_scripts"))
 
 from actsparse.artifacts import Need, Places, origin
+from actsparse.jobs.failures import failures
 from actsparse.jobs.provenance import source_digest
 from actsparse.kinds.keys import FEED_FORWARD
 from actsparse.methods.scorers import SCORERS
@@ -41,6 +43,7 @@ except ConfigError as error:
 CONFIG = STUDY.config
 FILES = Places(CONFIG)
 RESULTS = FILES.results
+STARTED = time.time()
 ALL_PROJECTIONS = ["[qkvo]_proj|qkv_proj|gate_proj|up_proj|gate_up_proj|down_proj"]
 HUB_LOCK = "hub.lock.json"
 
@@ -121,7 +124,7 @@ def manifest(wildcards):
 
 
 def corpus_file(use):
-    """The split of a corpus that a text of the config is cut from."""
+    """The split of a corpus, from what has both words."""
     return FILES.path(
         "corpus", name=f"{use['corpus']}-{origin(CONFIG['corpora'][use['corpus']])}/{use['split']}"
     )
@@ -242,5 +245,15 @@ def lock_folder():
     return holder
 
 
+def tell_failures():
+    """Print which jobs failed and why, after everything else."""
+    for line in failures([f"{RESULTS}/logs", "resources/logs"], STARTED):
+        print(line, file=sys.stderr, flush=True)
+
+
 onstart:
     globals()["RUN_LOCK"] = lock_folder()
+
+
+onerror:
+    atexit.register(tell_failures)

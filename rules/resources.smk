@@ -14,16 +14,31 @@ localrules:
     fetch_model,
     fetch_corpus,
     fetch_task,
+    link_model,
+    link_corpus,
+    link_task,
+
+
+# The items of the study's tasks by provider and task; those of a group are of its tasks.
+ITEMS = {
+    need.name.rpartition("-")[0]: FILES.path("task", name=need.name)
+    for benchmark in STUDY.benchmarks.values()
+    for need in benchmark.reads(CONFIG).get("tasks", [])
+}
+
+
+def items(wildcards):
+    """The items of one of the study's tasks."""
+    asked = f"{wildcards.provider}/{wildcards.task}"
+    if asked not in ITEMS:
+        tasks = ", ".join(map(os.path.basename, ITEMS)) or "none"
+        raise WorkflowError(f"{wildcards.task!r} is no task of this study (its tasks are {tasks})")
+    return ITEMS[asked]
 
 
 def items_source(wildcards):
-    """What the items of a task are made from; a group's items are those of its tasks."""
-    reads = [
-        need for benchmark in STUDY.benchmarks.values() for need in benchmark.reads(CONFIG).get("tasks", [])
-    ]
-    if "{provider}/{task}-{origin}".format(**wildcards) not in {need.name for need in reads}:
-        tasks = ", ".join(Path(need.name).name.rpartition("-")[0] for need in reads) or "none"
-        raise WorkflowError(f"{wildcards.task!r} is no task of this study (its tasks are {tasks})")
+    """What the items of a task are made from."""
+    items(wildcards)
     return source_files(CONFIG["tasks"].get(wildcards.task, {}))
 
 
@@ -143,6 +158,48 @@ rule fetch_task:
         "Fetching the items of {wildcards.task}"
     script:
         "../workflow_scripts/fetch_task.py"
+
+
+# By their names alone, resources are links, made when asked for.
+rule link_model:
+    input:
+        manifest,
+    output:
+        "resources/models/{model}.json",
+    log:
+        "resources/logs/link_model/{model}.log",
+    conda:
+        "../envs/lm.yaml"
+    shell:
+        'ln -s "$PWD/{input}" {output} 2> {log}'
+
+
+rule link_corpus:
+    input:
+        lambda w: corpus_file(w),
+    output:
+        "resources/corpora/{corpus}/{split}.parquet",
+    log:
+        "resources/logs/link_corpus/{corpus}/{split}.log",
+    conda:
+        "../envs/lm.yaml"
+    shell:
+        'ln -s "$PWD/{input}" {output} 2> {log}'
+
+
+rule link_task:
+    input:
+        items,
+    output:
+        directory("resources/tasks/{provider}/{task}"),
+    log:
+        "resources/logs/link_task/{provider}/{task}.log",
+    wildcard_constraints:
+        task=r"(?!.*-[0-9a-f]{8}$)[^/]+",
+    conda:
+        "../envs/lm.yaml"
+    shell:
+        'ln -s "$PWD/{input}" {output} 2> {log}'
 
 
 rule make_windows:
