@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from actsparse.artifacts import Need
+from actsparse.artifacts import ARTIFACTS, Need
 from actsparse.benchmarks import BENCHMARKS, Benchmark
 from actsparse.errors import ConfigError
 from actsparse.study.checks import check_references
@@ -42,6 +42,11 @@ class Study:
                     found.setdefault(need.artifact, {}).setdefault(need.name, need.spec)
         return found
 
+    def names(self, artifact: str) -> set[str]:
+        """Return the names of an artifact that experiments need, or that what they need is made from."""
+        made_from = [spec.get(artifact) for spec in self.needs.get("codebooks", {}).values() if spec]
+        return {*self.needs.get(artifact, {}), *filter(None, made_from)}
+
 
 def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".") -> Study:
     """Validate a raw config, fill in defaults, expand the grid.
@@ -56,6 +61,14 @@ def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".
     experiments = expand(config["experiments"])
     check_references(config, experiments, Path(root))
     study = Study(config, experiments)
+    for artifact, known in ARTIFACTS.items():
+        for model, entry in config["models"].items() if known.given else ():
+            for name in entry[known.given]:
+                if name not in study.names(artifact):
+                    raise ConfigError(
+                        f"models.{model}.{known.given}.{name}: would be ignored (experiments need "
+                        f"{', '.join(sorted(study.names(artifact))) or 'none'})"
+                    )
     if not study.benchmarks and "thresholds" not in study.needs:
         raise ConfigError(
             f"nothing to measure: give one of {', '.join(BENCHMARKS)}, or an experiment that needs thresholds"
