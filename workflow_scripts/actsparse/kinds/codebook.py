@@ -338,6 +338,19 @@ class Codebook(Kind):
         """As published, the first window alone."""
         return 1 if self.as_published else None
 
+    def ignores(self) -> dict[str, str]:
+        """Return what says how to fit, where centroids are given, and to train routers, where none are."""
+        params, found = self.params, {}
+        if params["assignment"] != "router":
+            found |= dict.fromkeys(("router_rank", "router_loss"), "assignment oracle trains no router")
+        if "centroids" in params:
+            fitting = {"allocation", "algorithm", "importance", "groups"}
+            fitting |= {key for key in self.keys if _algorithms_with(key)}
+            if params["assignment"] != "router":  # which is trained in the model of these patterns
+                fitting.add("patterns_of")
+            found |= dict.fromkeys(fitting, "nothing is fitted where centroids are given")
+        return found
+
     def check(self, where: str, config: dict[str, Any], root: Path) -> None:
         """Raise ConfigError for options that do not go together, and for what is needed and missing."""
         params = self.params

@@ -93,6 +93,10 @@ class Kind(ABC):
         """Whether the artifact's own arithmetic is wanted where it differs from the corrected one."""
         return self.params.get("as_published", False)
 
+    def ignores(self) -> dict[str, str]:
+        """Return {key: why} of the keys that such an experiment would ignore; none of them may be given."""
+        return {}
+
     def check(self, where: str, config: dict[str, Any], root: Path) -> None:  # noqa: B027
         """Raise ConfigError for what no schema can tell; `where` is the experiment's key in the config."""
 

@@ -10,6 +10,7 @@ from actsparse.artifacts import Need
 from actsparse.errors import ConfigError
 from actsparse.kinds.kind import Kind, Shape, require_calibration, require_file
 from actsparse.methods.combinations import made_by, needs_statistics, refusal
+from actsparse.methods.mitigations import MITIGATIONS
 from actsparse.methods.sparsity_table import SparsityTable, read_sparsity_table
 
 
@@ -51,6 +52,12 @@ class Pruning(Kind):
         """Beyond the usual, the module of its pattern."""
         word, _ = self.pattern
         return [*super().modules, f"actsparse.methods.patterns.{word}", "actsparse.methods.building"]
+
+    def ignores(self) -> dict[str, str]:
+        """Return the options of mitigations that it does not have."""
+        own = self.mitigation.says.get("requires", ())
+        others = {key for other in MITIGATIONS.values() for key in other.says.get("requires", ())}
+        return dict.fromkeys(others - set(own), f"mitigation {self.mitigation.word} has no such option")
 
     def check(self, where: str, config: dict[str, Any], root: Path) -> None:
         """Raise ConfigError for words that do not go together, and for what they need and is missing."""

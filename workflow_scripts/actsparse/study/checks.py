@@ -21,6 +21,7 @@ from actsparse.resources.sources import (
     HubRepo,
     LocalPath,
     PackageFile,
+    Source,
     divided,
     parse_source,
 )
@@ -32,6 +33,8 @@ from actsparse.study.tables import allowed_columns
 
 # What the words under these keys of an experiment stand for.
 FAMILIES = {"scorer": SCORERS, "mitigation": MITIGATIONS, "algorithm": ALGORITHMS}
+# Formats of texts that have no columns.
+WITHOUT_COLUMNS = ("mediawiki", "text", "lines")
 
 
 def check_references(config: dict[str, Any], experiments: dict[str, Experiment], root: Path) -> None:
@@ -56,6 +59,9 @@ def check_references(config: dict[str, Any], experiments: dict[str, Experiment],
     for experiment in experiments.values():
         where = f"experiments.{experiment.slug}"
         _check_words(experiment)
+        for key, why in experiment.kind.ignores().items():
+            if key in experiment.given:
+                raise ConfigError(f"{where}.{key}: would be ignored ({why})")
         experiment.kind.check(where, config, root)
         for name, shape in shapes.items():
             _check_feed_forward(where, experiment, name, configs[name])
@@ -118,10 +124,36 @@ def _check_source(where: str, entry: dict[str, Any], config: dict[str, Any], roo
             raise ConfigError(
                 f"{where}.source: {source.member} is one of several parts (GGUF is read whole only)"
             )
+        if where.startswith("tasks") and isinstance(source, HubRepo) and entry["format"] != "hub":
+            raise ConfigError(f"{where}.format: would be ignored (items from the hub are as they are: hub)")
         if isinstance(source, PackageFile) and "sha256" not in entry:
             raise ConfigError(f"{where}.sha256: missing (required with a pypi:// source)")
+        elif "sha256" in entry and not _is_one_file(source, root):
+            raise ConfigError(f"{where}.sha256: would be ignored (it is of a source that is one file)")
         if where.startswith("corpora") and not isinstance(source, HubRepo) and "format" not in entry:
             raise ConfigError(f"{where}.format: missing (allowed: mediawiki, text, lines, jsonl, parquet)")
+    if isinstance(sources, dict) and "sha256" in entry:
+        raise ConfigError(f"{where}.sha256: would be ignored (it is of a source that is one file)")
+    if where.startswith("corpora"):
+        _check_corpus_keys(where, entry)
+
+
+def _is_one_file(source: Source, root: Path) -> bool:
+    return isinstance(source, PackageFile) or (
+        isinstance(source, LocalPath) and not (root / source.path).is_dir()
+    )
+
+
+def _check_corpus_keys(where: str, entry: dict[str, Any]) -> None:
+    """Raise ConfigError for what a corpus's source or format does not read."""
+    sources = entry["source"]
+    of_hub = isinstance(sources, str) and isinstance(parse_source(sources), HubRepo)
+    if of_hub and "format" in entry:
+        raise ConfigError(f"{where}.format: would be ignored (data sets of the hub say it themselves)")
+    if not of_hub and "name" in entry:
+        raise ConfigError(f"{where}.name: would be ignored (it is a configuration of a data set of the hub)")
+    if entry.get("format") in WITHOUT_COLUMNS and entry["text_column"] != "text":
+        raise ConfigError(f"{where}.text_column: would be ignored (format {entry['format']} has no columns)")
 
 
 def _check_texts(config: dict[str, Any]) -> None:

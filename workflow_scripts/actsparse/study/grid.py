@@ -19,10 +19,14 @@ ALWAYS_LISTS = {"projections"}
 
 @dataclass(frozen=True)
 class Experiment:
-    """One sparsification scheme: its name, and its kind with all parameters, defaults filled in."""
+    """One sparsification scheme: its name, and its kind with all parameters, defaults filled in.
+
+    given: the keys that the config gives.
+    """
 
     slug: str
     kind: Kind
+    given: tuple[str, ...] = ()
 
     @property
     def method(self) -> str:
@@ -62,13 +66,14 @@ def expand(experiments: dict[str, dict]) -> dict[str, Experiment]:
             if "preset" in params:
                 params = _from_preset(f"experiments.{name}", **params)
             kind = KINDS[params["method"]]
+            given = tuple(sorted(params))
             check(params, kind.schema(), f"experiments.{name}")
             del params["method"]
             labels = kind.labels | (PRESET_LABELS if "preset" in spec else {})
             slug = "-".join([name, *(f"{labels.get(key, key)}{slug_word(chosen[key])}" for key in varied)])
             if slug in grid:
                 raise ConfigError(f"experiments.{name}: a second experiment is called {slug!r}")
-            grid[slug] = Experiment(slug, kind(params))
+            grid[slug] = Experiment(slug, kind(params), given)
     return grid
 
 

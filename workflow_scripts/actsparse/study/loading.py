@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from actsparse.artifacts import Need
+from actsparse.artifacts import ARTIFACTS, Need
 from actsparse.benchmarks import BENCHMARKS, Benchmark
 from actsparse.errors import ConfigError
 from actsparse.study.checks import check_references
@@ -42,6 +42,20 @@ class Study:
                     found.setdefault(need.artifact, {}).setdefault(need.name, need.spec)
         return found
 
+    @property
+    def tasks(self) -> set[str]:
+        """The tasks whose items benchmarks read."""
+        reads = [
+            need for benchmark in self.benchmarks.values() for need in benchmark.reads(self.config).values()
+        ]
+        needs = [one for need in reads for one in (need if isinstance(need, list) else [need])]
+        return {Path(need.name).name.rpartition("-")[0] for need in needs if need.artifact == "task"}
+
+    def names(self, artifact: str) -> set[str]:
+        """Return the names of an artifact that experiments need, or that what they need is made from."""
+        made_from = [spec.get(artifact) for spec in self.needs.get("codebooks", {}).values() if spec]
+        return {*self.needs.get(artifact, {}), *filter(None, made_from)}
+
 
 def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".") -> Study:
     """Validate a raw config, fill in defaults, expand the grid.
@@ -56,6 +70,18 @@ def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".
     experiments = expand(config["experiments"])
     check_references(config, experiments, Path(root))
     study = Study(config, experiments)
+    for task in config["tasks"]:
+        if task not in study.tasks:
+            read = ", ".join(sorted(study.tasks)[:5]) + (", ..." if len(study.tasks) > 5 else "")
+            raise ConfigError(f"tasks.{task}: would be ignored (tasks that are run: {read or 'none'})")
+    for artifact, known in ARTIFACTS.items():
+        for model, entry in config["models"].items() if known.given else ():
+            for name in entry[known.given]:
+                if name not in study.names(artifact):
+                    raise ConfigError(
+                        f"models.{model}.{known.given}.{name}: would be ignored (experiments need "
+                        f"{', '.join(sorted(study.names(artifact))) or 'none'})"
+                    )
     if not study.benchmarks and "thresholds" not in study.needs:
         raise ConfigError(
             f"nothing to measure: give one of {', '.join(BENCHMARKS)}, or an experiment that needs thresholds"

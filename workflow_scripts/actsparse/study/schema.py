@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,21 @@ def whole_schema(schema_file: str | Path) -> dict[str, Any]:
 def validate(config: dict[str, Any], schema_file: str | Path) -> dict[str, Any]:
     """Return the config, defaults filled in, keys in order. Raises ConfigError for the first mistake."""
     config = copy.deepcopy(dict(config))
+    _refuse_not_finite(config, "")
     check(config, whole_schema(schema_file), "")
     return config
+
+
+def _refuse_not_finite(value: Any, where: str) -> None:
+    """Raise ConfigError for a number that is none, or infinite: no comparison with a bound finds it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: {value} is not allowed (expected a finite number)")
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _refuse_not_finite(part, f"{where}.{key}" if where else str(key))
+    if isinstance(value, list):
+        for part in value:
+            _refuse_not_finite(part, where)
 
 
 def check(value: Any, schema: dict, where: str) -> None:
