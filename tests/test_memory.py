@@ -54,7 +54,7 @@ def test_patterns_wait_for_their_shard():
     counts = 8 * 32 * neurons
     plain = WEIGHTS + HELD + WINDOW * 11008 * 8 + 5 * (1024 * neurons // 8) // 2 + counts
     assert memory.patterns(LLAMA_2_7B, "bfloat16", WINDOW, 1024, None) == plain
-    weighted = WEIGHTS + HELD + WINDOW * 11008 * 20 + 5 * (1024 * neurons * 9 // 8) // 2 + 2 * counts
+    weighted = WEIGHTS + HELD + WINDOW * 11008 * 16 + 5 * (1024 * neurons * 9 // 8) // 2 + 2 * counts
     assert memory.patterns(LLAMA_2_7B, "bfloat16", WINDOW, 1024, "uint8") == weighted
     many = WEIGHTS + HELD + WINDOW * 11008 * 8 + 5 * 2**28 // 2 + counts
     assert memory.patterns(LLAMA_2_7B, "bfloat16", WINDOW, 2**21, None) == many
@@ -95,12 +95,12 @@ def test_evaluation_is_a_layers_work_or_the_logits():
     )
     pruned = WEIGHTS + WORK + WINDOW * 11008 * (2 * 2 + 1)
     assert asked(side="input") == asked(side="output") == pruned
-    ranked = pruned + WINDOW * 11008 * 12
+    ranked = pruned + WINDOW * 11008 * 10
     assert asked(side="input", methods=("clact",)) == ranked
     assert asked(side="input", methods=("amber",)) == ranked + 20 * 4096 * 11008
     layers = 2 * 32 * LAYER
-    assert asked(laid_out=True) == WEIGHTS + WORK + layers
-    weighed = WEIGHTS + WORK + layers + 16 * 4096 * 11008
+    assert asked(laid_out=True) == WEIGHTS + WORK + 2 * layers
+    weighed = WEIGHTS + layers + 16 * 4096 * 11008
     assert asked(side="weight") == weighed
     assert asked(side="weight", stored=True) == weighed + layers
     assert asked(made=5) == WEIGHTS + WORK + 5
@@ -142,13 +142,13 @@ def test_routers_hold_what_all_layers_get():
     covered = 4 * tokens * clusters * (2 + 3)
     learned = 4 * clusters * 4096 * (5 + 2 * 32)
     found = memory.routers(LLAMA_2_7B, "bfloat16", WINDOW, 32, clusters, routed=2)
-    small = 2**12 * 2 * (2 * 4096 + 2 * 11008) + 2**12 * 11008 * 16 + 5 * clusters * 11008
+    small = 2**12 * 2 * (2 * 4096 + 2 * 11008) + 2**12 * 11008 * 8 + 5 * clusters * 11008
     assert found == WEIGHTS + inputs + max(covered, small) + learned
 
 
 def test_codebooks_at_evaluation():
     packed = 512 * (2 * 11008 + 4096) // 8
-    values = WINDOW * 11008 * 16
+    values = WINDOW * 11008 * 4
     assert memory.codebook(LLAMA_2_7B, WINDOW, 512, 1, router=False) == 2 * packed + values
     maps = 3 * 32 * 4 * 512 * 4096
     assert memory.codebook(LLAMA_2_7B, WINDOW, 512, 32, router=True) == 2 * 32 * packed + maps + values

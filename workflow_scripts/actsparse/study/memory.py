@@ -35,8 +35,8 @@ UNKNOWN_MB = 4000
 LIBRARIES_MB, CUDA_MB = 480, 1500
 
 # For each number at the widest projection.
-HISTOGRAMS, STATISTICS, PATTERNS, WEIGHTED, SEARCH, TRAINING = 8, 16, 8, 12, 6, 20
-PRUNING, OTHERWISE, CODEBOOKS = 1, 12, 16
+HISTOGRAMS, STATISTICS, PATTERNS, WEIGHTED, SEARCH, TRAINING = 8, 16, 8, 8, 6, 20
+PRUNING, OTHERWISE, CODEBOOKS = 1, 10, 4
 
 # For each number of the largest weight: what ranks or corrects with it; what prunes it.
 WEIGHING = {"amber": 20, "low_rank": 32, "wina": 4}
@@ -247,7 +247,7 @@ def routers(
     covered = 4 * tokens * groups * clusters * (routed + 3)
     one = 4 * groups * clusters * shape["hidden_size"]
     masks = 5 * clusters * max(widths(shape).values()) // groups
-    magnitudes = watched(shape, dtype, min(tokens, 2**12), 4 * 2 * routed)
+    magnitudes = watched(shape, dtype, min(tokens, 2**12), 4 * routed)
     learned = one * (5 + routed * layers)
     return weights(shape, dtype) + inputs + max(covered, masks + magnitudes) + learned
 
@@ -268,23 +268,24 @@ def evaluation(
     """Return what an evaluation needs: weights, and a layer's work under a scheme or the logits.
 
     `copies` of the logits of `tokens` are made, and `rows` in float32. With weights `laid_out` anew, those of
-    all layers are there twice. Pruned weights (`side`) are there beside the dense ones, and once more where
-    they were `stored` before; pruned inputs wait until the next ones come. `methods` are the words of what
-    ranks and corrects, `made` other bytes. What is made in small blocks is not given back before the logits.
+    all layers are there three times: mapped, laid out, and brought back before the next turn. Pruned weights
+    (`side`) are there beside the dense ones, and once more where they were `stored` before; pruned inputs wait
+    until the next ones come. `methods` are the words of what ranks and corrects, `made` other bytes. What is
+    made in small blocks is not given back before the logits.
     """
     layers = BYTES[dtype] * shape["num_hidden_layers"] * sum(layer_weights(shape).values())
-    held = weights(shape, dtype) + made + laid_out * layers
+    held = weights(shape, dtype) + made + 2 * laid_out * layers
     held += weighing(shape, max((WEIGHING.get(word, 0) for word in methods), default=0))
-    work, each = layer_work(shape, dtype, tokens), 0
+    work, before = layer_work(shape, dtype, tokens), 0
     if side == "weight":
-        held += layers * (1 + stored) + weighing(shape, PRUNING_WEIGHT)
+        held, before = held + layers * (1 + stored), weighing(shape, PRUNING_WEIGHT)
     elif side is not None:
         each = 2 * BYTES[dtype] + PRUNING + OTHERWISE * bool(methods)
         work += tokens * max(shape["hidden_size"], shape["intermediate_size"]) * each
     waiting = tokens * 2 * shape["intermediate_size"] * BYTES[dtype] * (side == "input")
     last = waiting + logits(shape, dtype, tokens, copies) + 4 * rows * shape["vocab_size"]
     small = tokens * shape["intermediate_size"] * BYTES[dtype] <= KEPT_BLOCK
-    return held + (work + last if small else max(work, last))
+    return held + max(before, work + last if small else max(work, last))
 
 
 def codebook(shape: Shape, tokens: int, clusters: int, layers: int, router: bool, groups: int = 1) -> int:
