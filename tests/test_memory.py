@@ -134,6 +134,10 @@ def test_weighted_patterns_are_bit_planes_and_come_in_float32():
     held = mapped + planes + 40 * 4096 + 2 * table // 8
     found = memory.fitting(4096, patterns, 1024, layers=2, algorithm="activation_aware", weighs=True)
     assert found == held + 15 * 4096 * 4096 // 2
+    unseen = memory.fitting(
+        4096, patterns, 1024, layers=2, algorithm="activation_aware", weighs=True, unseen=True
+    )
+    assert unseen == held + 9 * patterns * 4096 // 8 + 20 * 4096 * 4096
 
 
 def test_routers_hold_what_all_layers_get():

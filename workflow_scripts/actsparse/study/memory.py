@@ -188,11 +188,13 @@ def fitting(
     algorithm: str = "coverage",
     weighs: bool = False,
     balanced: bool = False,
+    unseen: bool = False,
 ) -> int:
     """Return what fitting the codebook of a projection of `width` neurons to so many patterns needs.
 
     It is the mapped part of the store, the blocks that are held, 40 bytes a pattern, all centroids (of
-    `layers` codebooks), and the largest of what the steps, weighing a block, and counting its neurons need.
+    `layers` codebooks), and the largest of what the steps, weighing a block, and counting its neurons need;
+    or measuring it on `unseen` patterns, which is done in the end.
     """
     size, here = -(-width // groups), -(-patterns // layers)
     table, bits = clusters * size, here * size // 8
@@ -204,8 +206,9 @@ def fitting(
     weighed = 15 * rows * width * weighs // 2
     shared_out = 4 * (min(here, 2**14) * (size + 4 * clusters) + table) * balanced
     steps = _steps(algorithm, here, size, clusters, block)
+    measured = (min(SHARD, 9 * patterns * width // 8) + 20 * 2**12 * width) * unseen
     results = layers * groups * table // 8
-    return mapped + held + 40 * here + results + max(steps, weighed, shared_out, 8 * block)
+    return mapped + held + 40 * here + results + max(steps, weighed, shared_out, 8 * block, measured)
 
 
 def _steps(algorithm: str, patterns: int, width: int, clusters: int, block: int) -> int:
@@ -269,8 +272,8 @@ def evaluation(
 
     `copies` of the logits of `tokens` are made, and `rows` in float32. With weights `laid_out` anew, those of
     all layers are there three times: mapped, laid out, and brought back before the next turn. Pruned weights
-    (`side`) are there beside the dense ones, and once more where they were `stored` before; pruned inputs wait
-    until the next ones come. `methods` are the words of what ranks and corrects, `made` other bytes. What is
+    (`side`) are there beside the dense ones, and once more where they were `stored` before; pruned inputs
+    wait until the next come. `methods` are the words of what ranks and corrects, `made` other bytes. What is
     made in small blocks is not given back before the logits.
     """
     layers = BYTES[dtype] * shape["num_hidden_layers"] * sum(layer_weights(shape).values())
