@@ -1,5 +1,8 @@
 """Memory that jobs ask for: sums written out, and never less than what jobs of the tiny study took."""
 
+import csv
+from ast import literal_eval
+
 from actsparse.study import memory
 
 LLAMA_2_7B = {
@@ -53,11 +56,11 @@ def test_patterns_wait_for_their_shard():
     neurons = 2 * 11008 + 4096
     counts = 8 * 32 * neurons
     plain = WEIGHTS + HELD + WINDOW * 11008 * 8 + 5 * (1024 * neurons // 8) // 2 + counts
-    assert memory.patterns(LLAMA_2_7B, "bfloat16", WINDOW, 1024, None) == plain
+    assert memory.patterns(LLAMA_2_7B, "bfloat16", WINDOW, 32, 1024, None) == plain
     weighted = WEIGHTS + HELD + WINDOW * 11008 * 16 + 5 * (1024 * neurons * 9 // 8) // 2 + 2 * counts
-    assert memory.patterns(LLAMA_2_7B, "bfloat16", WINDOW, 1024, "uint8") == weighted
-    many = WEIGHTS + HELD + WINDOW * 11008 * 8 + 5 * 2**28 // 2 + counts
-    assert memory.patterns(LLAMA_2_7B, "bfloat16", WINDOW, 2**21, None) == many
+    assert memory.patterns(LLAMA_2_7B, "bfloat16", WINDOW, 32, 1024, "uint8") == weighted
+    many = WEIGHTS + HELD + WINDOW * 11008 * 8 + 5 * (2**28 + 2**16 * neurons // 8) // 2 + counts
+    assert memory.patterns(LLAMA_2_7B, "bfloat16", WINDOW, 32, 2**21, None) == many
 
 
 def test_training_holds_the_hidden_states_of_all_windows():
@@ -137,7 +140,7 @@ def test_weighted_patterns_are_bit_planes_and_come_in_float32():
     unseen = memory.fitting(
         4096, patterns, 1024, layers=2, algorithm="activation_aware", weighs=True, unseen=True
     )
-    assert unseen == held + 9 * patterns * 4096 // 8 + 20 * 4096 * 4096
+    assert unseen == held + 9 * patterns * 4096 // 8 + 20 * 8192 * 4096
 
 
 def test_routers_hold_what_all_layers_get():
@@ -161,3 +164,21 @@ def test_codebooks_at_evaluation():
 def test_files_of_centroids_and_quantised_models():
     assert memory.centroid_matrix(11008, 512) == 7 * 512 * 11008
     assert memory.dequantised(LLAMA_2_7B) == 2 * 2 * WEIGHTS
+
+
+def test_no_job_of_a_study_takes_more_than_it_asked_for(finished_study):
+    """Peaks as Snakemake saw them; a job that ended before it looked has none."""
+    study, _ = finished_study
+    found = {}
+    for path in [
+        *study.glob("results/tiny/benchmarks/**/*.tsv"),
+        *study.glob("resources/benchmarks/**/*.tsv"),
+    ]:
+        with path.open() as lines:
+            (job,) = csv.DictReader(lines, delimiter="\t")
+        if job["max_rss"] != "NA":
+            asked = literal_eval(job["resources"])["mem_mb"]
+            found.setdefault(job["rule_name"], []).append((float(job["max_rss"]), asked))
+    assert {"measure_histograms", "extract_patterns", "fit_codebook", "evaluate"} <= found.keys()
+    for rule, jobs in found.items():
+        assert all(peak <= asked for peak, asked in jobs), (rule, jobs)

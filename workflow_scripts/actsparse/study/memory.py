@@ -115,14 +115,16 @@ def statistics(shape: Shape, dtype: str, length: int) -> int:
     return weights(shape, dtype) + watched(shape, dtype, length, STATISTICS) + sums
 
 
-def patterns(shape: Shape, dtype: str, length: int, stored: int, magnitudes: str | None) -> int:
+def patterns(shape: Shape, dtype: str, length: int, windows: int, stored: int, magnitudes: str | None) -> int:
     """Return what extracting patterns needs, `stored` of each projection, maybe `magnitudes` of that type.
 
-    What waits for a shard has buffers that are doubled, one after the other, when they are full.
+    A shard waits until it is full and its last window is over. Its buffers are doubled when they are full,
+    which leaves holes between them: two and a half times what waits was measured.
     """
     neurons = 2 * shape["intermediate_size"] + shape["hidden_size"]
     bits = 1 + (8 * {"uint8": 1, "bfloat16": 2}[magnitudes] if magnitudes else 0)
-    waiting = 5 * min(stored * neurons * bits // 8, SHARD) // 2
+    every = stored * neurons * bits // 8
+    waiting = 5 * min(every, SHARD + every // windows) // 2
     counts = 8 * shape["num_hidden_layers"] * neurons * (2 if magnitudes else 1)
     each = PATTERNS + WEIGHTED * bool(magnitudes)
     return weights(shape, dtype) + watched(shape, dtype, length, each) + waiting + counts
@@ -206,7 +208,7 @@ def fitting(
     weighed = 15 * rows * width * weighs // 2
     shared_out = 4 * (min(here, 2**14) * (size + 4 * clusters) + table) * balanced
     steps = _steps(algorithm, here, size, clusters, block)
-    measured = (min(SHARD, 9 * patterns * width // 8) + 20 * 2**12 * width) * unseen
+    measured = (min(SHARD, 9 * patterns * width // 8) + 20 * 2**13 * width) * unseen
     results = layers * groups * table // 8
     return mapped + held + 40 * here + results + max(steps, weighed, shared_out, 8 * block, measured)
 
