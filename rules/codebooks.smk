@@ -26,6 +26,7 @@ def fitting_memory(shape, dtype, wildcards):
         algorithm=fit["algorithm"],
         weighs=codebook["weighs"],
         balanced=options.get("balanced", False),
+        unseen=bool(held_out_patterns(wildcards)),
     )
     more = max(1, GPUS) - 1
     return each + more * (each + memory.libraries(ON_GPU))

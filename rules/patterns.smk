@@ -9,7 +9,8 @@ def pattern_memory(shape, dtype, wildcards):
     w, text = wildcards, PATTERN_TEXTS[wildcards.text]
     stored = patterns_stored(shape, text)
     magnitudes = stored_magnitudes(w.sparsity + w.of + w.importance + w.text)
-    return memory.patterns(shape, dtype, CONFIG[text]["sequence_length"], stored, magnitudes)
+    length, windows = CONFIG[text]["sequence_length"], CONFIG[text]["sequences"] or 256
+    return memory.patterns(shape, dtype, length, windows, stored, magnitudes)
 
 
 rule extract_patterns:

@@ -66,6 +66,14 @@ rule fetch_package:
         "../workflow_scripts/fetch_package.py"
 
 
+def fetching_memory(wildcards):
+    """MB that fetching a model needs: a quantised file becomes float32; others are copied as they are."""
+    shape, source = shape_of(wildcards.model), parse_source(CONFIG["models"][wildcards.model]["source"])
+    if shape is None or not isinstance(source, PackageFile):
+        return memory.UNKNOWN_MB
+    return max(memory.UNKNOWN_MB, memory.asked_mb(memory.libraries(), memory.dequantised(shape)))
+
+
 rule fetch_model:
     input:
         unpack(lambda w: source_files(CONFIG["models"][w.model])),
@@ -81,7 +89,7 @@ rule fetch_model:
         "../envs/lm.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=fetching_memory,
         runtime=240,
     params:
         source=lambda w: CONFIG["models"][w.model]["source"],

@@ -26,7 +26,7 @@ def finished_study(tmp_path_factory) -> tuple[Path, Path]:
     """A tiny study that has run undisturbed, and the copy of the workflow that ran it."""
     folder = tmp_path_factory.mktemp("finished")
     study, workflow = make_study(folder / "study"), copy_workflow(folder / "workflow")
-    run(study, workflow=workflow)
+    run(study, "--benchmark-extended", workflow=workflow)
     return study, workflow
 
 

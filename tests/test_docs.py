@@ -89,6 +89,7 @@ COMMANDS = {
         "python benchmarks/codebook_step.py --rows 256 --width 64 --clusters 16 --threads 1"
     ),
     "python benchmarks/streaming_memory.py": Run("python benchmarks/streaming_memory.py 256"),
+    "python benchmarks/rehearsal.py": Needs("a quiet machine", "python benchmarks/rehearsal.py --help"),
     "python benchmarks/dag.py": Run("python benchmarks/dag.py --experiments 20 --models 1"),
     "python benchmarks/codebook_memory.py": Needs("minutes", "python benchmarks/codebook_memory.py --help"),
     "python benchmarks/codebook_evaluation.py resources/models/smollm2-135m-*.json --threads 2": Needs(

@@ -30,7 +30,7 @@ class Benchmark(ABC):
         logit_copies: how often it holds the logits of a forward pass.
         logit_rows: for how many tokens it holds logits in float32 beside these.
         libraries_mb: what its libraries take, in MB.
-        lays_out: whether it holds the weights of all layers a second time.
+        lays_out: whether it lays the weights of all layers out anew.
         ranked: the column whose values get a figure of all experiments in their order.
         against_sparsity: the column that gets a figure against realised sparsity.
         against: {figure: (column, other column)}, a figure of one against the other in studies that have

@@ -32,11 +32,11 @@ KEPT_BLOCK = 2**25
 UNKNOWN_MB = 4000
 
 # Python, torch, transformers, numba; measured. CUDA's part on the host is an assumption.
-LIBRARIES_MB, CUDA_MB = 480, 1500
+LIBRARIES_MB, CUDA_MB = 500, 1500
 
 # For each number at the widest projection.
-HISTOGRAMS, STATISTICS, PATTERNS, WEIGHTED, SEARCH, TRAINING = 8, 16, 8, 12, 6, 20
-PRUNING, OTHERWISE, CODEBOOKS = 1, 12, 16
+HISTOGRAMS, STATISTICS, PATTERNS, WEIGHTED, SEARCH, TRAINING = 8, 16, 8, 8, 6, 20
+PRUNING, OTHERWISE, CODEBOOKS = 1, 10, 4
 
 # For each number of the largest weight: what ranks or corrects with it; what prunes it.
 WEIGHING = {"amber": 20, "low_rank": 32, "wina": 4}
@@ -115,14 +115,16 @@ def statistics(shape: Shape, dtype: str, length: int) -> int:
     return weights(shape, dtype) + watched(shape, dtype, length, STATISTICS) + sums
 
 
-def patterns(shape: Shape, dtype: str, length: int, stored: int, magnitudes: str | None) -> int:
+def patterns(shape: Shape, dtype: str, length: int, windows: int, stored: int, magnitudes: str | None) -> int:
     """Return what extracting patterns needs, `stored` of each projection, maybe `magnitudes` of that type.
 
-    What waits for a shard has buffers that are doubled, one after the other, when they are full.
+    A shard waits until it is full and its last window is over. Its buffers are doubled when they are full,
+    which leaves holes between them: two and a half times what waits was measured.
     """
     neurons = 2 * shape["intermediate_size"] + shape["hidden_size"]
     bits = 1 + (8 * {"uint8": 1, "bfloat16": 2}[magnitudes] if magnitudes else 0)
-    waiting = 5 * min(stored * neurons * bits // 8, SHARD) // 2
+    every = stored * neurons * bits // 8
+    waiting = 5 * min(every, SHARD + every // windows) // 2
     counts = 8 * shape["num_hidden_layers"] * neurons * (2 if magnitudes else 1)
     each = PATTERNS + WEIGHTED * bool(magnitudes)
     return weights(shape, dtype) + watched(shape, dtype, length, each) + waiting + counts
@@ -188,11 +190,13 @@ def fitting(
     algorithm: str = "coverage",
     weighs: bool = False,
     balanced: bool = False,
+    unseen: bool = False,
 ) -> int:
     """Return what fitting the codebook of a projection of `width` neurons to so many patterns needs.
 
     It is the mapped part of the store, the blocks that are held, 40 bytes a pattern, all centroids (of
-    `layers` codebooks), and the largest of what the steps, weighing a block, and counting its neurons need.
+    `layers` codebooks), and the largest of what the steps, weighing a block, and counting its neurons need;
+    or measuring it on `unseen` patterns, which is done in the end.
     """
     size, here = -(-width // groups), -(-patterns // layers)
     table, bits = clusters * size, here * size // 8
@@ -204,8 +208,9 @@ def fitting(
     weighed = 15 * rows * width * weighs // 2
     shared_out = 4 * (min(here, 2**14) * (size + 4 * clusters) + table) * balanced
     steps = _steps(algorithm, here, size, clusters, block)
+    measured = (min(SHARD, 9 * patterns * width // 8) + 20 * 2**13 * width) * unseen
     results = layers * groups * table // 8
-    return mapped + held + 40 * here + results + max(steps, weighed, shared_out, 8 * block)
+    return mapped + held + 40 * here + results + max(steps, weighed, shared_out, 8 * block, measured)
 
 
 def _steps(algorithm: str, patterns: int, width: int, clusters: int, block: int) -> int:
@@ -247,7 +252,7 @@ def routers(
     covered = 4 * tokens * groups * clusters * (routed + 3)
     one = 4 * groups * clusters * shape["hidden_size"]
     masks = 5 * clusters * max(widths(shape).values()) // groups
-    magnitudes = watched(shape, dtype, min(tokens, 2**12), 4 * 2 * routed)
+    magnitudes = watched(shape, dtype, min(tokens, 2**12), 4 * routed)
     learned = one * (5 + routed * layers)
     return weights(shape, dtype) + inputs + max(covered, masks + magnitudes) + learned
 
@@ -268,23 +273,24 @@ def evaluation(
     """Return what an evaluation needs: weights, and a layer's work under a scheme or the logits.
 
     `copies` of the logits of `tokens` are made, and `rows` in float32. With weights `laid_out` anew, those of
-    all layers are there twice. Pruned weights (`side`) are there beside the dense ones, and once more where
-    they were `stored` before; pruned inputs wait until the next ones come. `methods` are the words of what
-    ranks and corrects, `made` other bytes. What is made in small blocks is not given back before the logits.
+    all layers are there three times: mapped, laid out, and brought back before the next turn. Pruned weights
+    (`side`) are there beside the dense ones, and once more where they were `stored` before; pruned inputs
+    wait until the next come. `methods` are the words of what ranks and corrects, `made` other bytes. What is
+    made in small blocks is not given back before the logits.
     """
     layers = BYTES[dtype] * shape["num_hidden_layers"] * sum(layer_weights(shape).values())
-    held = weights(shape, dtype) + made + laid_out * layers
+    held = weights(shape, dtype) + made + 2 * laid_out * layers
     held += weighing(shape, max((WEIGHING.get(word, 0) for word in methods), default=0))
-    work, each = layer_work(shape, dtype, tokens), 0
+    work, before = layer_work(shape, dtype, tokens), 0
     if side == "weight":
-        held += layers * (1 + stored) + weighing(shape, PRUNING_WEIGHT)
+        held, before = held + layers * (1 + stored), weighing(shape, PRUNING_WEIGHT)
     elif side is not None:
         each = 2 * BYTES[dtype] + PRUNING + OTHERWISE * bool(methods)
         work += tokens * max(shape["hidden_size"], shape["intermediate_size"]) * each
     waiting = tokens * 2 * shape["intermediate_size"] * BYTES[dtype] * (side == "input")
     last = waiting + logits(shape, dtype, tokens, copies) + 4 * rows * shape["vocab_size"]
     small = tokens * shape["intermediate_size"] * BYTES[dtype] <= KEPT_BLOCK
-    return held + (work + last if small else max(work, last))
+    return held + max(before, work + last if small else max(work, last))
 
 
 def codebook(shape: Shape, tokens: int, clusters: int, layers: int, router: bool, groups: int = 1) -> int:
