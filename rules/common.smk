@@ -246,9 +246,9 @@ def lock_folder():
 
 
 def tell_failures():
-    """Print which jobs failed and why, after everything else."""
-    for line in failures([f"{RESULTS}/logs", "resources/logs"], STARTED):
-        print(line, file=sys.stderr, flush=True)
+    """Print which jobs failed and why, after everything else that Snakemake says."""
+    lines = failures([f"{RESULTS}/logs", "resources/logs"], STARTED)
+    atexit.register(sys.stderr.writelines, [f"{line}\n" for line in lines])
 
 
 onstart:
@@ -256,4 +256,4 @@ onstart:
 
 
 onerror:
-    atexit.register(tell_failures)
+    tell_failures()

@@ -1,12 +1,12 @@
 """What matters of a failed run stands last in the terminal."""
 
 import os
+import subprocess
 import sys
 
 import pytest
 from actsparse.jobs.failures import failures
-from actsparse.jobs.logs import log_to
-from tiny_study import make_study, run
+from tiny_study import ROOT, make_study, run
 
 
 def test_logs_of_this_run_that_end_with_an_error(tmp_path):
@@ -25,12 +25,11 @@ def test_logs_of_this_run_that_end_with_an_error(tmp_path):
 
 
 def test_a_job_ends_its_log_with_its_error(tmp_path):
-    if (child := os.fork()) == 0:
-        with pytest.raises(SystemExit), log_to(tmp_path / "job.log"):
-            print("at work", file=sys.stderr)
-            raise ValueError("the text is empty")
-        os._exit(0)
-    os.waitpid(child, 0)
+    job = "with log_to(sys.argv[1]):\n    print('at work')\n    raise ValueError('the text is empty')"
+    code = f"import sys\nfrom actsparse.jobs.logs import log_to\n{job}"
+    path = {"PYTHONPATH": str(ROOT / "workflow_scripts")}
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "job.log"], env=os.environ | path)
+    assert done.returncode == 1
     assert failures([str(tmp_path)], since=0) == [f"{tmp_path}/job.log: ValueError: the text is empty"]
 
 
@@ -41,6 +40,5 @@ def test_the_reason_stands_last_in_the_terminal(tmp_path, quiet):
     told = run(study, *quiet, "--", "resources/corpora/facts/train.parquet", check=False)
     (log,) = study.glob("resources/logs/fetch_corpus/*/train.log")
     assert told.returncode == 1
-    assert told.stdout.splitlines()[-1].startswith(
-        f"{log.relative_to(study)}: ValueError: facts.jsonl, line 1"
-    )
+    *_, last = told.stdout.splitlines()
+    assert last.startswith(f"{log.relative_to(study)}: ValueError: facts.jsonl, line 1")
