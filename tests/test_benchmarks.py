@@ -64,7 +64,14 @@ def test_words_that_stand_for_columns():
 
 def test_a_ratio_follows_its_column():
     names = [column.name for column in benchmark_columns(CONFIG)]
-    assert names == ["perplexity", "perplexity_over_dense", "boolq", "gsm8k", "mean_accuracy"]
+    assert names == [
+        "perplexity",
+        "perplexity_over_dense",
+        "part_of_text",
+        "boolq",
+        "gsm8k",
+        "mean_accuracy",
+    ]
     columns = BENCHMARKS["perplexity"].columns(CONFIG)
     assert with_ratios(columns)[1].title == "perplexity over dense"
 
