@@ -19,6 +19,7 @@ if not workflow.overwrite_configfiles and config.keys() <= workflow.config_setti
 
 
 include: "rules/common.smk"
+include: "rules/memory.smk"
 include: "rules/resources.smk"
 include: "rules/thresholds.smk"
 include: "rules/patterns.smk"

@@ -6,49 +6,6 @@ GIVEN_CODEBOOKS = [name for name, spec in CODEBOOKS.items() if "given" in spec]
 FITTED_CODEBOOKS = [name for name in CODEBOOKS if name not in GIVEN_CODEBOOKS]
 
 
-def held_out_patterns(wildcards):
-    """The patterns that a codebook is measured on but not fitted to; [] where the study wants none."""
-    name = CODEBOOKS[wildcards.codebook]["held_out"] if CONFIG["codebooks"]["held_out"] else None
-    return FILES.path("patterns", wildcards.model, name) if name else []
-
-
-def fitting_memory(shape, dtype, wildcards):
-    """What the widest projection's codebook needs; where processes share a fit, each has its own sums."""
-    codebook = CODEBOOKS[wildcards.codebook]
-    fit, options = codebook["fit"], codebook["fit"]["options"]
-    text = PATTERN_TEXTS["-published" if codebook["patterns"].endswith("-published") else ""]
-    each = memory.fitting(
-        max(memory.widths(shape).values()),
-        patterns_stored(shape, text),
-        fit["clusters"],
-        layers=shape["num_hidden_layers"] if fit["scope"] == "per_layer" else 1,
-        groups=fit["groups"],
-        algorithm=fit["algorithm"],
-        weighs=codebook["weighs"],
-        balanced=options.get("balanced", False),
-        unseen=bool(held_out_patterns(wildcards)),
-    )
-    more = max(1, GPUS) - 1
-    return each + more * (each + memory.libraries(ON_GPU))
-
-
-def routers_memory(shape, dtype, wildcards):
-    """What the routers of one layer need, and what they learn from."""
-    router = ROUTERS[wildcards.router]
-    fit = CODEBOOKS[router["centroids"]]
-    clusters = fit["clusters"] if "given" in fit else fit["fit"]["clusters"]
-    groups = 1 if "given" in fit else fit["fit"]["groups"]
-    routed = len(router["training"]["projections"])
-    return memory.routers(shape, dtype, LENGTH, WINDOWS, clusters, groups, routed)
-
-
-def matrix_memory(shape, dtype, wildcards):
-    """What the published layout of the widest projection's centroids needs."""
-    spec = CODEBOOKS[wildcards.codebook]
-    clusters = (spec if "given" in spec else spec["fit"])["clusters"]
-    return memory.centroid_matrix(max(memory.widths(shape).values()), clusters)
-
-
 rule fit_codebook:
     input:
         patterns=lambda w: FILES.path("patterns", w.model, CODEBOOKS[w.codebook]["patterns"]),

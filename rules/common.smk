@@ -147,36 +147,6 @@ def each_attempt(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-def memory_of(terms):
-    """What a job asks for with each attempt once more, in MB: libraries, and `terms(shape, dtype, wildcards)`.
-
-    The terms are bytes, functions of the sizes of the job's model (see `actsparse/study/memory.py`).
-    """
-
-    def mb(wildcards, attempt):
-        shape, dtype = shape_of(wildcards.model), CONFIG["models"][wildcards.model]["dtype"]
-        if shape is None:
-            return attempt * memory.UNKNOWN_MB
-        return attempt * memory.asked_mb(memory.libraries(ON_GPU), terms(shape, dtype, wildcards))
-
-    return mb
-
-
-@cache
-def shape_of(model):
-    """The sizes of a model; None where they are not all known."""
-    shape = model_shape(model, CONFIG["models"][model], Path())
-    return shape if shape and "vocab_size" in shape else None
-
-
-def patterns_stored(shape, text):
-    """How many patterns of a projection are stored of the text of a use, over all layers."""
-    most, taken = CONFIG["codebooks"]["patterns"], CONFIG[text]
-    if taken["sequences"] is None:
-        return most
-    return min(most, taken["sequences"] * taken["sequence_length"] * shape["num_hidden_layers"])
-
-
 def files_of(needed, model):
     """The paths of what is needed of a model, {name: an artifact, several, or a file of the user's own}."""
 
@@ -222,6 +192,27 @@ def stored_magnitudes(patterns):
     specs = STUDY.needs.get("codebooks", {}).values()
     needed = any(spec["weighs"] for spec in specs if patterns in (spec.get("patterns"), spec.get("held_out")))
     return CONFIG["codebooks"]["magnitudes"] if needed else None
+
+
+def items(wildcards):
+    """The items of one of the study's tasks."""
+    asked = f"{wildcards.provider}/{wildcards.task}"
+    if asked not in ITEMS:
+        tasks = ", ".join(map(os.path.basename, ITEMS)) or "none"
+        raise WorkflowError(f"{wildcards.task!r} is no task of this study (its tasks are {tasks})")
+    return ITEMS[asked]
+
+
+def items_source(wildcards):
+    """What the items of a task are made from."""
+    items(wildcards)
+    return source_files(CONFIG["tasks"].get(wildcards.task, {}))
+
+
+def held_out_patterns(wildcards):
+    """The patterns that a codebook is measured on but not fitted to; [] where the study wants none."""
+    name = CODEBOOKS[wildcards.codebook]["held_out"] if CONFIG["codebooks"]["held_out"] else None
+    return FILES.path("patterns", wildcards.model, name) if name else []
 
 
 def table_files(tables, *suffixes):

