@@ -102,6 +102,7 @@ COMMANDS = {
     # other pages
     "python workflow_scripts/show_tables.py results/demo/tables/results.md": Run(),
     "pip install snakemake-logger-plugin-rich": Needs("a plugin that is not installed here"),
+    "pip install mutmut": Needs("a tool that is not installed here"),
     "snakemake --cores all --logger rich": Needs("a plugin that is not installed here"),
     "python workflow_scripts/document_config.py": Run(),
     "snakemake --configfile FILE": Like("snakemake --cores all --configfile my_study.yaml"),

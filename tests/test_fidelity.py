@@ -1,5 +1,6 @@
 """Published numbers beside ours: every published cell gets a verdict, for a stated reason."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,13 +8,17 @@ import pytest
 import yaml
 from actsparse.kinds import KINDS
 from actsparse.report.fidelity import (
+    COLUMNS,
     COUNT,
     COUNT_AS_PUBLISHED,
+    _verdict,
     compare,
+    hub_name,
     known_difference,
     why_not_comparable,
 )
 from actsparse.report.published import PROJECTIONS, read_published
+from actsparse.report.shapes import COLUMNS as SHAPES
 from actsparse.report.shapes import shapes
 
 FOLDER = Path(__file__).parent.parent / "published"
@@ -205,3 +210,81 @@ def test_a_reversed_order_shows():
 def test_row_words():
     assert kind("threshold", {"sparsity": 0.5}).published_row == "threshold 0.5"
     assert kind("prune_weights", {"pattern": "2:4"}).published_row == "2:4 wt"
+
+
+def test_a_verdict_says_what_was_compared():
+    frame, kinds = study(("none", 6.94, {}), ("2:4", 10.23, NM), ("1:3", 50.0, NM))
+    table = compare(frame, kinds, CONFIG, CELLS, TOLERANCES, KNOWN)
+    assert list(table.columns) == COLUMNS
+    [row] = table[(table.experiment == "e1") & (table.metric == "perplexity")].to_dict("records")
+    expected = {
+        "model": "llama-2",
+        "row": "2:4",
+        "published": 10.23,
+        "published_model": LLAMA,
+        "reproduced": 10.23,
+        "verdict": "within tolerance",
+    }
+    assert {key: row[key] for key in expected} == expected
+    [cell] = [c for c in CELLS if (c.model, c.row, c.metric, c.left_out) == (LLAMA, "2:4", "perplexity", ())]
+    assert row["source"] == cell.source and row["difference"] == 0
+    [left_out] = {c.left_out for c in CELLS if c.row == "0.5 wt" and c.left_out}
+    assert {f"0.5 wt without {', '.join(left_out)}", "2:4"} <= set(table.row)
+    ours = table[table.verdict == "not published"]
+    assert set(zip(ours.model, ours.experiment, ours.row, strict=True)) == {("llama-2", "e2", "1:3")}
+
+
+def test_a_model_that_is_not_in_the_study_is_told_apart_from_an_experiment_that_is_not():
+    frame, kinds = study(("none", 6.94, {}))
+    table = compare(frame, kinds, CONFIG, CELLS, TOLERANCES, KNOWN)
+    reasons = table[table.verdict == "not comparable"].groupby("published_model").reason.agg(set)
+    assert reasons[QWEN] == {"the model is not in this study"}
+    assert "no such experiment here" in reasons[LLAMA]
+
+
+@pytest.mark.parametrize(
+    ("value", "digit", "ours", "stderr", "verdict"),
+    [
+        (10.0, 0.1, 10.149, 0.0, "within tolerance"),  # 1 % of 10 and half a digit
+        (10.0, 0.1, 10.151, 0.0, "outside"),
+        (10.0, 0.25, 10.224, 0.0, "within tolerance"),
+        (10.0, 0.25, 9.77, 0.0, "outside"),
+    ],
+)
+def test_what_a_perplexity_may_differ_by(value, digit, ours, stderr, verdict):
+    cell = replace(CELLS[0], metric="perplexity", value=value, digit=digit)
+    assert _verdict(cell, ours - value, stderr, TOLERANCES) == verdict
+
+
+@pytest.mark.parametrize(("difference", "verdict"), [(0, "within tolerance"), (1, "outside")])
+def test_counts_of_layers_are_exact(difference, verdict):
+    cell = replace(CELLS[0], metric=COUNT, value=224, digit=1)
+    assert _verdict(cell, difference, 0.0, TOLERANCES) == verdict
+
+
+def test_an_error_that_was_not_measured_excuses_nothing():
+    frame, kinds = study(("none", 6.94, {}))
+    [cell] = [c for c in CELLS if (c.model, c.row, c.metric) == (LLAMA, "none", "boolq")][:1]
+    frame["boolq"] = cell.value + cell.digit
+    table = compare(frame.drop(columns="boolq_stderr"), kinds, CONFIG, [cell], TOLERANCES, [])
+    assert table.verdict[0] == "outside"
+
+
+def test_a_local_source_is_its_own_name():
+    assert hub_name("models/llama@2") == "models/llama@2"
+    assert hub_name("hf://org/llama@abc") == "org/llama"
+
+
+def test_shapes_of_several_models_stay_in_the_order_of_the_study():
+    assert list(shapes(pd.DataFrame({"model": ["a"]}), {}, [], []).columns) == SHAPES
+    theirs = replace(CELLS[0], table="t", model="theirs", metric="perplexity", left_out=())
+    published = [replace(theirs, row="2:4", value=3.0), replace(theirs, row="4:8", value=2.0)]
+    frames = [study(("2:4", 8.0, NM), ("4:8", 9.0, NM), model=name) for name in ("z", "a")]
+    rows = pd.concat([frame for frame, _ in frames], ignore_index=True)
+    kinds = {key: value for _, known in frames for key, value in known.items()}
+    found = shapes(rows, kinds, published, [])
+    assert list(found.columns) == SHAPES
+    assert found.model.tolist() == ["z", "z", "a", "a"]
+    assert found["rank"].tolist() == [1, 2, 1, 2] and found.published_rank.tolist() == [2, 1, 2, 1]
+    assert found.rank_correlation.tolist() == pytest.approx([-1.0] * 4)
+    assert found.over_dense.isna().all()  # no dense row, so nothing to be over

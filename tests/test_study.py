@@ -465,5 +465,7 @@ def test_same_slug_twice():
             "t-0.5": {"method": "threshold", "sparsity": 0.5},
         },
     )
+    with pytest.raises(ConfigError, match="'Act' and 'act' differ in case alone"):
+        load(config | {"experiments": {"act": {}, "Act": {}}})
     with pytest.raises(ConfigError, match=r"a second experiment is called 't-0\.5'"):
         load(config)

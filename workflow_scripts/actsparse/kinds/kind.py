@@ -170,14 +170,14 @@ class Kind(ABC):
         return any(re.fullmatch(word, projection) for word in self.params["projections"])
 
 
-def require_file(where: str, path: str, config: dict[str, Any], root: Path) -> None:
-    """Raise ConfigError when a file or folder of the user is not there.
+def require_file(where: str, path: str, config: dict[str, Any], root: Path, hint: str = "") -> None:
+    """Raise ConfigError when a file or folder of the user is not there; `hint` ends the message.
 
     A study restored from its archive has results, and none of the files they were made from.
     """
     restored = root / "results" / config["study"] / METADATA
     if not (root / path).exists() and not restored.exists():
-        raise ConfigError(f"{where}: no such file or folder: {path}")
+        raise ConfigError(f"{where}: no such file or folder: {path}{hint}")
 
 
 def require_calibration(where: str, config: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from actsparse.methods.scorers import SCORERS
 from actsparse.models.sizes import REQUIRED, expert_count, has_gate, sizes_of, text_config
 from actsparse.resources.item_checks import check_columns
 from actsparse.resources.sources import (
+    REPO,
     SPLITS_OF_A_FILE,
     HubRepo,
     LocalPath,
@@ -114,7 +115,8 @@ def _check_source(where: str, entry: dict[str, Any], config: dict[str, Any], roo
         except ValueError as error:
             raise ConfigError(f"{where}.source: {error}") from None
         if isinstance(source, LocalPath):
-            require_file(f"{where}.source", source.path, config, root)
+            hint = f" (on the hub: hf://{text})" if REPO.fullmatch(text) else ""
+            require_file(f"{where}.source", source.path, config, root, hint)
         if where.startswith("models") and isinstance(source, LocalPath) and (root / source.path).is_file():
             raise ConfigError(
                 f"{where}.source: {source.path} is a file (a model is a folder with config.json and "

@@ -46,9 +46,10 @@ class Experiment:
 def expand(experiments: dict[str, dict]) -> dict[str, Experiment]:
     """Expand lists, fill in the defaults of each kind, and return the experiments by slug.
 
-    Raises ConfigError on values that a kind does not allow, and on two experiments with one slug.
+    Raises ConfigError on values that a kind does not allow, and on two experiments with one slug, case aside.
     """
     grid: dict[str, Experiment] = {}
+    folded: dict[str, str] = {}  # names as a file system sees them that does not tell cases apart
     for name, raw in experiments.items():
         spec = raw if "preset" in raw else {"method": Dense.word, **raw}
         if "method" in spec and spec["method"] not in KINDS:
@@ -73,6 +74,11 @@ def expand(experiments: dict[str, dict]) -> dict[str, Experiment]:
             slug = "-".join([name, *(f"{labels.get(key, key)}{slug_word(chosen[key])}" for key in varied)])
             if slug in grid:
                 raise ConfigError(f"experiments.{name}: a second experiment is called {slug!r}")
+            if other := folded.get(slug.lower()):
+                raise ConfigError(
+                    f"experiments.{name}: {slug!r} and {other!r} differ in case alone (so would files)"
+                )
+            folded[slug.lower()] = slug
             grid[slug] = Experiment(slug, kind(params), given)
     return grid
 
