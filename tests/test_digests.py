@@ -18,6 +18,9 @@ from tiny_models import load_tiny_model, save_tiny_model, token_windows
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "workflow_scripts/actsparse"
+# What make_windows says of a text beside its windows.
+TEXT = {"corpus": "c", "split": "test", "documents": 1, "of_documents": 1, "part_of_source": 1.0}
+TEXT |= {"sequence_length": 16, "tokens": 32}
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 EXPERIMENTS = {
     "dense": {},
@@ -34,7 +37,7 @@ def files(tmp_path_factory):
     model = load_tiny_model(folder / "model")
     save_per_site(measure_statistics(model, token_windows(2, 16), ALL), folder / "statistics")
     save_thresholds({word: {f"layer_{i}": 0.1 for i in range(2)} for word in ALL}, folder / "thresholds")
-    save_windows(folder / "windows", token_windows(2, 16), {})
+    save_windows(folder / "windows", token_windows(2, 16), TEXT)
     return folder
 
 
