@@ -19,7 +19,7 @@ report: install
 	$(BIN)/snakemake --configfile $(STUDY) --report results/$(NAME)/report.html
 
 archive: install
-	$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) archive
+	$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) -- archive
 
 test: install
 	$(BIN)/pytest --ignore=tests/slurm --numprocesses=2 --dist=loadfile

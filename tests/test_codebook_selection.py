@@ -95,9 +95,9 @@ def study_of(folder, options, without=()):
     """Load a study of one codebook experiment with these options."""
     experiment = {"method": "codebook", "threshold": 0.5, "clusters": 4, "centroid_sparsity": 0.2, **options}
     (folder / "model").mkdir()
-    for name in ("facts", "boolq", "piqa"):
-        (folder / f"{name}.jsonl").touch()
-    config = {key: value for key, value in CONFIG.items() if key not in without}
+    (folder / "facts.jsonl").touch()
+    left_out = {"tasks", "zero_shot", *without}
+    config = {key: value for key, value in CONFIG.items() if key not in left_out}
     config["experiments"] = {"book": experiment}
     return load_study(config, ROOT / "rules/schemas/config.schema.yaml", folder)
 

@@ -30,7 +30,7 @@ def work(folder, arguments):
     number, of = processes()
     for name, (patterns, spec) in arguments.items():
         allocation = "by_energy" if spec["scope"] == "per_layer" else "uniform"
-        fit_share(patterns, folder / f"{name}-{of}", 1 + number % 2, "cpu", allocation, spec)
+        fit_share(patterns, folder / f"{name}-{of}", 1 + number % 2, "cpu", allocation, None, spec)
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -167,15 +168,21 @@ def test_tables_and_figures_are_made_again_without_a_model(archive, finished_stu
 
 def test_a_restored_study_is_finished_where_its_models_are_newer(archive, finished_study, tmp_path):
     study, workflow = finished_study
+    # Fetched here after the study was made there.
     for source in study.iterdir():
         if source.name in ("model", "resources"):
-            shutil.copytree(source, tmp_path / source.name, copy_function=shutil.copy)  # new dates
-        elif source.suffix in (".jsonl", ".txt"):
+            shutil.copytree(source, tmp_path / source.name)
+        elif source.suffix == ".jsonl":
             shutil.copy(source, tmp_path / source.name)
+    fetched = time.time() - 60
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (fetched, fetched + ("resources" in path.parts)))
+    members = zipfile.ZipFile(archive).infolist()
+    assert all(time.mktime((*member.date_time, 0, 0, -1)) < time.time() for member in members)
     assert restore(archive, tmp_path)[0] == 0
     (tmp_path / "config.yaml").symlink_to("results/tiny/config.yaml")
     printed = run(tmp_path, "tables", "figures", "--dry-run", workflow=workflow).stdout
-    assert "Nothing to be done" in printed
+    assert "Nothing to be done" in printed, printed[-5000:]
 
 
 def test_files_in_an_archive_keep_their_dates(archive, finished_study):

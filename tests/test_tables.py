@@ -318,7 +318,7 @@ def test_what_was_measured_on_what():
         "corpora": {"wikitext2": {"source": "hf://Salesforce/wikitext"}},
         "calibration": use | {"split": "train", "sequences": 16},
         "perplexity": use | {"sequences": None},
-        "zero_shot": {"limit": 24, "num_fewshot": 0},
+        "zero_shot": {"tasks": ["boolq"], "limit": 24, "num_fewshot": 0},
     }
     assert protocol(config) == {
         "evaluations": "Perplexity on all windows of 2,048 tokens of wikitext2 (test). "

@@ -7,6 +7,7 @@ any model.
 import mimetypes
 import os
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ def archive_study(results: Path, commit: str | None, target: Path) -> None:
 def restore_study(archive: Path, folder: Path) -> str:
     """Unpack a study's archive into `folder`, a clone of the workflow, and return the study's name.
 
-    Every file gets the present time as its date: the results are then no older than a model that was fetched
+    Every file gets one date, the present: the results are then no older than a model that was fetched
     meanwhile, and Snakemake runs no job for them again. Raises ValueError if `archive` is none, a file in it
     is not what its checksum says, or the study is there already.
     """
@@ -83,8 +84,9 @@ def restore_study(archive: Path, folder: Path) -> str:
                 raise ValueError(f"{target} is there already; move it away first")
             target.parent.mkdir(exist_ok=True)
             (Path(scratch) / METADATA).rename(Path(scratch) / results / METADATA)
+            now = time.time()
             for path in (Path(scratch) / results).rglob("*"):
-                os.utime(path)
+                os.utime(path, (now, now))
             (Path(scratch) / results).rename(target)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{archive}: {error}") from error
