@@ -40,6 +40,7 @@ def fetching_memory(wildcards):
 
 
 def pattern_memory(shape, dtype, wildcards):
+    """What a pass needs that stores patterns of a text, with magnitudes where codebooks weigh by them."""
     w, text = wildcards, PATTERN_TEXTS[wildcards.text]
     stored = patterns_stored(shape, text)
     magnitudes = stored_magnitudes(w.sparsity + w.of + w.importance + w.text)

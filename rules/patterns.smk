@@ -1,5 +1,6 @@
 # A second pass stores which neurons reach the thresholds, one bit each: in the calibration text or, as published and
-# to measure what codebooks cover, in the text that perplexity is measured on; of the dense model, or of the model with its thresholds at work.
+# to measure what codebooks cover, in the text that perplexity is measured on; of the dense model, or of the model
+# with its thresholds at work.
 from actsparse.kinds.codebook import EVALUATED_TEXT, HELD_OUT
 
 PATTERN_TEXTS = {"": "calibration", "-published": EVALUATED_TEXT, HELD_OUT: EVALUATED_TEXT}

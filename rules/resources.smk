@@ -161,7 +161,7 @@ rule link_model:
 
 rule link_corpus:
     input:
-        lambda w: corpus_file(w),
+        corpus_file,
     output:
         "resources/corpora/{corpus}/{split}.parquet",
     log:
