@@ -73,7 +73,7 @@ rule fetch_model:
         sha256=lambda w: CONFIG["models"][w.model].get("sha256"),
         shape=lambda w: CONFIG["models"][w.model].get("shape", {}),
         trust_remote_code=lambda w: CONFIG["models"][w.model]["trust_remote_code"],
-        folder="resources/models/{model}-{origin}",
+        folder=FILES.output("model").removesuffix(".json"),
         lock_file=HUB_LOCK,
         code=digest("fetch_model.py"),
     message:

@@ -7,7 +7,8 @@ from copy import deepcopy
 import pytest
 import yaml
 from actsparse.artifacts import origin
-from tiny_study import CONFIG, make_study, run
+from actsparse.study.loading import ConfigError, load_study
+from tiny_study import CONFIG, ROOT, make_study, run
 
 ENTRY = {"source": "hub://a/b", "dtype": "float32", "thresholds": {}, "patterns": {}}
 
@@ -23,6 +24,21 @@ OTHERS = [{"source": "hub://a/c"}, {"sha256": "0" * 64}, {"trust_remote_code": T
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_source_is_another_origin(other):
     assert origin(ENTRY | other) != origin(ENTRY)
+
+
+def test_the_sizes_of_a_fetched_model_are_checked_like_a_local_ones(tmp_path):
+    config = deepcopy(CONFIG)
+    config["models"]["llama"]["source"] = "hf://org/llama"
+    config["corpora"] = {"facts": {"source": "hf://org/text"}}
+    del config["tasks"], config["zero_shot"]
+    study = load_study(config, ROOT / "rules/schemas/config.schema.yaml", tmp_path)
+    folder = tmp_path / "resources/models" / f"llama-{origin(study.config['models']['llama'])}"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(
+        '{"max_position_embeddings": 8, "hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 1}'
+    )
+    with pytest.raises(ConfigError, match="longer than the 8 that llama takes"):
+        load_study(config, ROOT / "rules/schemas/config.schema.yaml", tmp_path)
 
 
 def test_two_studies_with_one_name_for_two_models(tmp_path):

@@ -95,7 +95,6 @@ def test_the_pages_of_files_are_drawn_from_the_artifacts(page):
     assert table() in (ROOT / page).read_text(), "run `python workflow_scripts/document_artifacts.py`"
 
 
-MODEL_FILES = {'"resources/models/{model}-{origin}"'}
 LINKS = {
     '"resources/models/{model}.json"',
     '"resources/corpora/{corpus}/{split}.parquet"',
@@ -108,8 +107,7 @@ def test_rules_name_artifacts_not_paths():
         written = re.findall(
             r'f?"(?:\{RESULTS\}|resources)/(?!logs|benchmarks|packages/)[^"]*"', path.read_text()
         )
-        # Where the files of a model are, which its manifest names, and the links to resources.
-        assert set(written) <= MODEL_FILES | LINKS, path.name
+        assert set(written) <= LINKS, path.name
 
 
 def test_every_artifact_has_the_rules_that_it_names():

@@ -397,6 +397,10 @@ IGNORED = {
         *("tasks", {"mmlu": {"source": "conftest.py", "format": "hub"}}),
         *("tasks.mmlu", "run: boolq, openbookqa, piqa"),
     ),
+    "a text that nothing reads": (
+        *("corpora/other", {"source": "conftest.py", "format": "text"}),
+        *("corpora.other", "texts that are read: wikipedia"),
+    ),
     "items without a benchmark": ("zero_shot", ..., "", "tasks that are run: none"),
     "thresholds that nothing needs": (
         *(f"{LLAMA}/thresholds", {"0.55": "conftest.py"}),
@@ -407,6 +411,20 @@ IGNORED = {
         *("models.smollm2-135m.patterns.0.3", "experiments need 0.5, "),
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("q", "q_proj"), ("up", "up_proj"), ("proj", "q_proj or k_proj or v_proj"), ("o_", "o_proj")],
+)
+def test_a_part_of_a_projections_name_is_refused_with_the_whole(word, meant):
+    with pytest.raises(ConfigError, match=rf"experiments\.e\.projections: '{word}' .*mean {meant}"):
+        load(changed("experiments/e", {**PRUNED, "projections": [word]}))
+
+
+@pytest.mark.parametrize("word", ["q_proj", ".*_proj", "fc1", "query_key_value", "Wqkv", "(up|down)_proj"])
+def test_names_of_projections_that_a_model_may_have_pass(word):
+    load(changed("experiments/e", {**PRUNED, "projections": [word]}))
 
 
 @pytest.mark.parametrize("name", IGNORED)

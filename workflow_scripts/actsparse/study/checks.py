@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from actsparse.artifacts import ARTIFACTS
+from actsparse.artifacts import ARTIFACTS, origin
 from actsparse.benchmarks import BENCHMARKS
 from actsparse.codebooks import ALGORITHMS
 from actsparse.errors import ConfigError, check_one_of
@@ -14,6 +14,7 @@ from actsparse.kinds.keys import FEED_FORWARD
 from actsparse.kinds.kind import require_file
 from actsparse.methods.mitigations import MITIGATIONS
 from actsparse.methods.scorers import SCORERS
+from actsparse.models.projections import KNOWN, PUBLISHED_PROJECTIONS
 from actsparse.models.sizes import REQUIRED, expert_count, has_gate, sizes_of, text_config
 from actsparse.resources.item_checks import check_columns
 from actsparse.resources.sources import (
@@ -87,7 +88,9 @@ def model_config(name: str, entry: dict[str, Any], root: Path) -> dict[str, Any]
 
 def _model_folder(name: str, entry: dict[str, Any], root: Path) -> Path:
     source = parse_source(entry["source"])
-    return root / source.path if isinstance(source, LocalPath) else root / "resources" / "models" / name
+    if isinstance(source, LocalPath):
+        return root / source.path
+    return (root / ARTIFACTS["model"].path.format(model=name, origin=origin(entry))).with_suffix("")
 
 
 def _check_feed_forward(where: str, experiment: Experiment, model: str, config: dict[str, Any]) -> None:
@@ -228,6 +231,17 @@ def _check_words(experiment: Experiment) -> None:
             raise ConfigError(f"{where}.{key}: {error}") from None
     for word in params.get("projections", []):
         try:
-            re.compile(word)
+            _check_projection(word)
         except re.error as error:
             raise ConfigError(f"{where}.projections: {word!r} is no regular expression ({error})") from None
+        except ValueError as error:
+            raise ConfigError(f"{where}.projections: {error}") from None
+
+
+def _check_projection(word: str) -> None:
+    """Raise ValueError for a mere part of known names; names that nobody knows may be a model's own."""
+    pattern = re.compile(word)
+    if any(map(pattern.fullmatch, KNOWN)):
+        return
+    if parts := [name for name in PUBLISHED_PROJECTIONS if pattern.search(name)]:
+        raise ValueError(f"{word!r} matches no projection whole (did you mean {' or '.join(parts)}?)")
