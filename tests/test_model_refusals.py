@@ -149,7 +149,7 @@ def test_a_repository_written_as_a_path_is_told_how_to_write_it(tmp_path):
 
 def test_a_part_of_a_gguf_is_refused_before_it_is_fetched(tmp_path):
     part = "pypi://weights==1.0/weights/model-00001-of-00003.gguf"
-    assert "is one of several parts (GGUF is read whole only)" in refusal(tmp_path, SIZES, {}, source=part)
+    assert "is one of several parts, each a GGUF file" in refusal(tmp_path, SIZES, {}, source=part)
 
 
 def unreachable() -> Exception:

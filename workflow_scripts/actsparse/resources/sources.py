@@ -29,8 +29,28 @@ class PackageFile:
         """File name under which the wheel is kept (one name on every platform)."""
         return f"{self.package}-{self.version}.whl"
 
+    @property
+    def parts(self) -> tuple["PackageFile", ...]:
+        """The file itself, whole."""
+        return (self,)
+
     def __str__(self) -> str:
         return f"pypi://{self.package}=={self.version}/{self.member}"
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """A file that was cut into parts, each in a wheel of its own; in their order they are the file."""
+
+    parts: tuple[PackageFile, ...]
+
+    @property
+    def version(self) -> str:
+        """Versions of the parts, where they differ each."""
+        return ", ".join(dict.fromkeys(part.version for part in self.parts))
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.parts))
 
 
 @dataclass(frozen=True)
@@ -54,7 +74,10 @@ class LocalPath:
         return self.path
 
 
-Source = PackageFile | HubRepo | LocalPath
+Packaged = PackageFile | SplitFile
+Source = Packaged | HubRepo | LocalPath
+# As the config has it: one source, the parts of one, or one for each split of a corpus.
+Written = str | list[str] | dict[str, str]
 
 
 def is_inside(member: str) -> bool:
@@ -63,8 +86,14 @@ def is_inside(member: str) -> bool:
     return bool(parts) and not member.startswith("/") and ".." not in parts and "\\" not in member
 
 
-def parse_source(text: str) -> Source:
-    """Parse one source. Raises ValueError, in one line that says what is allowed."""
+def parse_source(text: str | list[str]) -> Source:
+    """Parse one source, or the parts of one. Raises ValueError, in one line that says what is allowed."""
+    if isinstance(text, list):
+        parts = tuple(parse_source(part) for part in text)
+        for part in parts:
+            if not isinstance(part, PackageFile):
+                raise ValueError(f"source '{part}': a part of a file is pypi://name==version/path/in/wheel")
+        return SplitFile(parts)
     match = SCHEME.fullmatch(text)
     if match is None:
         if not text.strip() or "\0" in text:
@@ -82,6 +111,11 @@ def parse_source(text: str) -> Source:
             raise ValueError(f"source {text!r}: expected hf://org/name or hf://org/name@revision")
         return HubRepo(**repo.groupdict())
     raise ValueError(f"source {text!r}: unknown scheme {scheme}://, allowed: pypi://, hf://, a local path")
+
+
+def each_written(source: Written) -> list[str | list[str]]:
+    """Return what `parse_source` takes, one by one."""
+    return list(source.values()) if isinstance(source, dict) else [source]
 
 
 def divided(source: str | dict[str, str]) -> bool:

@@ -22,9 +22,10 @@ from actsparse.resources.sources import (
     SPLITS_OF_A_FILE,
     HubRepo,
     LocalPath,
-    PackageFile,
+    Packaged,
     Source,
     divided,
+    each_written,
     parse_source,
 )
 from actsparse.resources.task_formats import FORMATS, READS
@@ -112,7 +113,7 @@ def _check_feed_forward(where: str, experiment: Experiment, model: str, config: 
 
 def _check_source(where: str, entry: dict[str, Any], config: dict[str, Any], root: Path) -> None:
     sources = entry["source"]
-    for text in sources.values() if isinstance(sources, dict) else [sources]:
+    for text in each_written(sources):
         try:
             source = parse_source(text)
         except ValueError as error:
@@ -125,13 +126,15 @@ def _check_source(where: str, entry: dict[str, Any], config: dict[str, Any], roo
                 f"{where}.source: {source.path} is a file (a model is a folder with config.json and "
                 "safetensors; GGUF is read from pypi:// packages only)"
             )
-        if isinstance(source, PackageFile) and re.search(r"-\d{5}-of-\d{5}\.gguf$", source.member):
-            raise ConfigError(
-                f"{where}.source: {source.member} is one of several parts (GGUF is read whole only)"
-            )
+        for part in source.parts if isinstance(source, Packaged) else ():
+            if re.search(r"-\d{5}-of-\d{5}\.gguf$", part.member):
+                raise ConfigError(
+                    f"{where}.source: {part.member} is one of several parts, each a GGUF file (allowed: a "
+                    "whole file, or a list of the parts that it was cut into)"
+                )
         if where.startswith("tasks") and isinstance(source, HubRepo) and entry["format"] != "hub":
             raise ConfigError(f"{where}.format: would be ignored (items from the hub are as they are: hub)")
-        if isinstance(source, PackageFile) and "sha256" not in entry:
+        if isinstance(source, Packaged) and "sha256" not in entry:
             raise ConfigError(f"{where}.sha256: missing (required with a pypi:// source)")
         elif "sha256" in entry and not _is_one_file(source, root):
             raise ConfigError(f"{where}.sha256: would be ignored (it is of a source that is one file)")
@@ -144,7 +147,7 @@ def _check_source(where: str, entry: dict[str, Any], config: dict[str, Any], roo
 
 
 def _is_one_file(source: Source, root: Path) -> bool:
-    return isinstance(source, PackageFile) or (
+    return isinstance(source, Packaged) or (
         isinstance(source, LocalPath) and not (root / source.path).is_dir()
     )
 
