@@ -1,5 +1,5 @@
-# What calibration text gives to scorers and mitigations: statistics of inputs, trained parameters, and weights
-# that are updated while they are pruned.
+# What calibration text gives to scorers and mitigations: statistics and axes of inputs, trained parameters, and
+# weights that are updated while they are pruned.
 
 
 rule measure_statistics:
@@ -28,6 +28,34 @@ rule measure_statistics:
         "Statistics of the inputs of {wildcards.model} ({resources.mem_mb} MB)"
     script:
         "../workflow_scripts/measure_statistics.py"
+
+
+rule measure_rotations:
+    input:
+        model=manifest,
+        windows=FILES.output("windows", use="calibration"),
+    output:
+        FILES.output("rotations"),
+    log:
+        f"{RESULTS}/logs/measure_rotations/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/measure_rotations/{{model}}.tsv"
+    conda:
+        "../envs/lm.yaml"
+    threads: COMPUTE_THREADS
+    resources:
+        mem_mb=memory_of(lambda shape, dtype, w: memory.rotations(shape, dtype, LENGTH, WINDOWS)),
+        runtime=each_attempt(120),
+        gpu=GPUS,
+        jobs_per_gpu=CONFIG["jobs_per_gpu"],
+    params:
+        projections=ALL_PROJECTIONS,
+        loading=loading,
+        code=digest("measure_rotations.py"),
+    message:
+        "Principal axes of the inputs of {wildcards.model} ({resources.mem_mb} MB)"
+    script:
+        "../workflow_scripts/measure_rotations.py"
 
 
 rule train_mitigation:

@@ -94,7 +94,9 @@ def evaluation_memory(shape, dtype, wildcards):
         layers = shape["num_hidden_layers"] if params["scope"] == "per_layer" else 1
         routed = "routers" in needs
         made += memory.codebook(shape, tokens, params["clusters"], layers, routed, params["groups"])
-    words = (kind.scorer.word, kind.mitigation.word)
+    if "rotation" in params:
+        made += memory.bases(shape)
+    words = (kind.scorer.word, kind.mitigation.word, params.get("rotation", "none"))
     return memory.evaluation(
         shape,
         dtype,

@@ -28,7 +28,7 @@ An experiment is one of these, under a name of your choice: `experiments: {mine:
 A list in place of a value gives one experiment for each value; several lists, one for each combination."""
 WORDS = """## Words
 
-What `scorer`, `mitigation` and `algorithm` may be, and the file that holds each."""
+What `scorer`, `mitigation`, `rotation` and `algorithm` may be, and the file that holds each."""
 
 
 def main() -> None:

@@ -124,6 +124,12 @@ ARTIFACTS = {
         ("measure_statistics",),
         "`<layer>/norm`, `/maximum`, `/centre`: of each input channel over the calibration text, float32",
     ),
+    "rotations": Artifact(
+        "rotations/{model}.safetensors",
+        ("measure_rotations",),
+        "`<block>/axes`: eigenvectors of the second moment of what a block reads, float32 (d, d), the "
+        "strongest first",
+    ),
     "trained_parameters": Artifact(
         "trained_parameters/{model}/{name}.safetensors",
         ("train_mitigation",),

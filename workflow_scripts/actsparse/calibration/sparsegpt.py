@@ -11,12 +11,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from actsparse.calibration.second_moments import second_moments
 from actsparse.methods.patterns.n_of_m import NOfM
 from actsparse.methods.patterns.top_k import TopK
 from actsparse.methods.per_site import PerSite
-from actsparse.models.layerwise import Stage, walk_layers
+from actsparse.models.layerwise import walk_layers
 from actsparse.models.sites import Site, find_sites
-from actsparse.models.streaming import Once, watched
 
 BLOCK = 128
 DAMPING = 0.01
@@ -41,7 +41,7 @@ def prune_model(
     pruned: PerSite = {}
     for stage in walk_layers(model, windows):
         here = sites.get(stage.index, [])
-        hessians = _hessians(stage, here, len(windows)) if here else {}
+        hessians = second_moments(stage, [site.module for site in here], len(windows)) if here else {}
         for site in here:
             weight = site.module.weight.data
             rows = slice(None) if site.rows is None else site.rows
@@ -92,24 +92,3 @@ def prune_weight(weight: Tensor, hessian: Tensor, pattern: NOfM | TopK) -> Tenso
 
 def _chosen(costs: Tensor, pattern: TopK) -> Tensor:
     return pattern.mask(costs.abs().reshape(1, -1), None).reshape(costs.shape)
-
-
-def _hessians(stage: Stage, sites: list[Site], windows: int) -> dict[int, Tensor]:
-    """Return X^T X, float32, of the inputs of each linear layer, by the layer's id."""
-    hessians: dict[int, Tensor] = {}
-    owners: dict[int, int] = {}
-
-    def add(x: Tensor, module: int) -> int:
-        rows = x.reshape(-1, x.shape[-1]).float()
-        hessians[module] = hessians.get(module, 0) + rows.T @ rows
-        return module
-
-    once = Once(add)  # q, k and v share one input, and one Hessian
-
-    def gather(module: int, x: Tensor, output: Tensor) -> None:
-        owners[module] = once(x, module)
-
-    with watched({id(site.module): site.module for site in sites}.items(), gather):
-        for window in range(windows):
-            stage.run(window)
-    return {module: hessians[owner] for module, owner in owners.items()}

@@ -41,12 +41,33 @@ def cats(sparsity: float) -> dict[str, Any]:
     }
 
 
-def wina(sparsity: float) -> dict[str, Any]:
-    """WINA, arXiv 2505.19427: each token keeps the inputs of largest abs(x_i) * norm(W_:,i)."""
+def wina(sparsity: float, rotation: str | None = None) -> dict[str, Any]:
+    """WINA, arXiv 2505.19427: each token keeps the inputs of largest abs(x_i) * norm(W_:,i).
+
+    With rotation "singular_vectors" in the basis where columns of k_proj and gate_proj are orthogonal, as the
+    paper has it. Its greedy search of each layer's sparsity is left out.
+    """
     return {
+        **({} if rotation is None else {"rotation": rotation}),
         "method": PruneActivations.word,
         "pattern": sparsity,
         "scorer": "wina",
+        "mitigation": "none",
+        "projections": EVERYTHING,
+    }
+
+
+def larosa(sparsity: float) -> dict[str, Any]:
+    """LaRoSA, arXiv 2507.01299: top-k along the principal axes of what blocks read of the hidden states.
+
+    Inputs of o_proj and down_proj keep their own channels. The paper gives turned inputs 0.8 and these 1.2
+    times the sparsity; here both are uniform.
+    """
+    return {
+        "method": PruneActivations.word,
+        "pattern": sparsity,
+        "rotation": "eigenvectors",
+        "scorer": "magnitude",
         "mitigation": "none",
         "projections": EVERYTHING,
     }
@@ -69,5 +90,5 @@ def r_sparse(sparsity: float, rank: int) -> dict[str, Any]:
 
 
 # How a varied argument is written in the name of an experiment; in full, if not here.
-PRESET_LABELS = {"sparsity": "", "allocation": ""}
-PRESETS = {"teal": teal, "cats": cats, "wina": wina, "r_sparse": r_sparse}
+PRESET_LABELS = {"sparsity": "", "allocation": "", "rotation": ""}
+PRESETS = {"teal": teal, "cats": cats, "wina": wina, "larosa": larosa, "r_sparse": r_sparse}

@@ -8,6 +8,7 @@ from actsparse.methods.mitigations import MITIGATIONS
 from actsparse.methods.patterns import PATTERNS
 from actsparse.methods.patterns.notation import parse_pattern
 from actsparse.methods.per_site import load_per_site
+from actsparse.methods.rotations import ROTATIONS
 from actsparse.methods.scorers import SCORERS
 from actsparse.methods.sparsify import Mitigation, Pattern, Scheme, Scorer
 from actsparse.methods.sparsity_table import read_sparsity_table
@@ -21,14 +22,15 @@ def build_scheme(
     *,
     statistics: str | Path | None = None,
     parameters: str | Path | None = None,
+    rotations: str | Path | None = None,
     scorer: type[Scorer] | None = None,
     mitigation: type[Mitigation] | None = None,
 ) -> Scheme:
     """Return the Scheme of an experiment whose `params` have all their defaults.
 
-    Calibration `statistics` and trained `parameters` (or pruned weights) are tables by site. Scorer and
-    mitigation, those of `params` if none are given, get what they have fields for: these tables, `pattern`,
-    and `as_published`, `seed` and `rank` of `params`.
+    Calibration `statistics`, trained `parameters` (or pruned weights) and `rotations` are tables by site.
+    Scorer, mitigation and rotation, those of `params` if none are given, get what they have fields for: these
+    tables, `pattern`, and `as_published`, `seed` and `rank` of `params`.
     """
     as_published = bool(params.get("as_published", False))
     options = {key: params[key] for key in ("seed", "rank") if params.get(key) is not None}
@@ -37,8 +39,11 @@ def build_scheme(
         options["statistics"] = load_per_site(statistics)
     if parameters is not None:
         options["parameters"] = load_per_site(parameters)
+    if rotations is not None:
+        options["rotations"] = load_per_site(rotations)
     scorer = scorer or SCORERS[params.get("scorer", "magnitude")].load()
     mitigation = mitigation or MITIGATIONS[params.get("mitigation", "none")].load()
+    rotation = ROTATIONS[params["rotation"]].load() if "rotation" in params else None
     return Scheme(
         side=side,
         projections=tuple(params["projections"]),
@@ -46,6 +51,7 @@ def build_scheme(
         pattern=pattern,
         mitigation=with_options(mitigation, options),
         layers=params.get("layers"),
+        rotation=with_options(rotation, options) if rotation else None,
         drops_bias=as_published and side == "input",
     )
 

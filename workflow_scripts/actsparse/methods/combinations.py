@@ -1,5 +1,7 @@
 """Which scorers, patterns and mitigations go together, from what each says of itself. No torch here."""
 
+from typing import Any
+
 from actsparse.methods.mitigations import MITIGATIONS
 from actsparse.methods.patterns import PATTERNS
 from actsparse.methods.scorers import SCORERS
@@ -50,6 +52,23 @@ def refusal(side: str, scorer: str, pattern: str, mitigation: str) -> str | None
             f"a changed input (allowed scorers: {', '.join(allowed)})"
         )
     return None
+
+
+def rotation_refusal(scorer: str, mitigation: str) -> str | None:
+    """Return why a scorer or a mitigation does not work in another basis, in words; None if it does.
+
+    Statistics and parameters belong to the channels that they were measured or trained on.
+    """
+    for name, family, word in (("scorer", SCORERS, scorer), ("mitigation", MITIGATIONS, mitigation)):
+        if not _turns(family[word].says):
+            allowed = [other for other in family if _turns(family[other].says)]
+            return f"{name} {word} knows the inputs' own channels only (allowed: {', '.join(allowed)})"
+    return None
+
+
+def _turns(says: dict[str, Any]) -> bool:
+    of_inputs = "input" in says.get("ranks", says.get("corrects", ANY_SIDE))
+    return of_inputs and not (says.get("statistics") or says.get("made_by"))
 
 
 def needs_statistics(scorer: str, mitigation: str, as_published: bool) -> bool:

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from actsparse.methods.rotations.rotation import Rotation, turn
 from actsparse.methods.scorers.magnitude import Magnitude
 from actsparse.models.sites import Side, Site, find_sites
 
@@ -64,6 +65,7 @@ class Scheme:
     pattern: Pattern
     mitigation: Mitigation
     layers: str | None = None  # which decoder layers, such as "4-27"; None: all
+    rotation: Rotation | None = None  # of inputs: the basis in which they are ranked and pruned
     drops_bias: bool = False  # as published (arXiv 2509.22166): the replaced layer never adds its bias
 
     @property
@@ -150,7 +152,15 @@ class Pruned:
 
 
 def prune(x: Tensor, site: Site, scheme: Scheme) -> Pruned:
-    """Prune `x` (..., width of the site) as the scheme says."""
+    """Prune `x` (..., width of the site) as the scheme says, in the basis of its rotation if it has one."""
+    basis = None if scheme.rotation is None else scheme.rotation.of(site, x)
+    if basis is None:
+        return _prune(x, site, scheme)
+    pruned = _prune(x.to(basis.dtype) @ basis, turn(site, basis), scheme)
+    return Pruned((pruned.values @ basis.T).to(x.dtype), pruned.kept, pruned.finite)
+
+
+def _prune(x: Tensor, site: Site, scheme: Scheme) -> Pruned:
     prepared = scheme.mitigation.prepare(x, site)
     by_magnitude = type(scheme.scorer) is Magnitude
     scores = None if by_magnitude else scheme.scorer.score(prepared, site)

@@ -13,6 +13,7 @@ from actsparse.jobs.files import read_json
 from actsparse.kinds.keys import FEED_FORWARD
 from actsparse.kinds.kind import require_file
 from actsparse.methods.mitigations import MITIGATIONS
+from actsparse.methods.rotations import ROTATIONS
 from actsparse.methods.scorers import SCORERS
 from actsparse.models.projections import KNOWN, PUBLISHED_PROJECTIONS
 from actsparse.models.sizes import REQUIRED, expert_count, has_gate, sizes_of, text_config
@@ -35,7 +36,7 @@ from actsparse.study.grid import Experiment
 from actsparse.study.tables import allowed_columns
 
 # What the words under these keys of an experiment stand for.
-FAMILIES = {"scorer": SCORERS, "mitigation": MITIGATIONS, "algorithm": ALGORITHMS}
+FAMILIES = {"scorer": SCORERS, "mitigation": MITIGATIONS, "rotation": ROTATIONS, "algorithm": ALGORITHMS}
 # Formats of texts that have no columns.
 WITHOUT_COLUMNS = ("mediawiki", "text", "lines")
 

@@ -164,6 +164,23 @@ def sparsegpt(shape: Shape, dtype: str, length: int, windows: int, gpu: bool = F
     return held + max(gathering, 4 * widest + weighing(shape, 10))
 
 
+def rotations(shape: Shape, dtype: str, length: int, windows: int) -> int:
+    """Return what measuring axes needs: hidden states, a layer's moments in float64, all axes.
+
+    A moment is there twice when a window is added, and with its eigenvectors and the solver's work, three
+    times, when it is decomposed.
+    """
+    square = shape["hidden_size"] ** 2
+    rows = 8 * length * shape["hidden_size"]
+    held = weights(shape, dtype) + hidden(shape, dtype, windows * length) + bases(shape) // 2
+    return held + 8 * 2 * square + max(layer_work(shape, dtype, length) + rows + 8 * square, 4 * 8 * square)
+
+
+def bases(shape: Shape) -> int:
+    """Return what the bases of all blocks take, float32, as they were read and as they are used."""
+    return 2 * 4 * 2 * shape["num_hidden_layers"] * shape["hidden_size"] ** 2
+
+
 def weighing(shape: Shape, each: int) -> int:
     """Return `each` byte for every number of the largest weight."""
     return each * max(layer_weights(shape).values())

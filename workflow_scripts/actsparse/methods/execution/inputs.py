@@ -38,7 +38,9 @@ LEAVE_INPUTS = (NoMitigation, ScaleShift, *SHIFTING)
 
 
 def check_inputs(scheme: Scheme) -> None:
-    """Raise CannotExecute when the mitigation is one whose zeros cannot be skipped."""
+    """Raise CannotExecute when there are no zeros to skip behind the rotation or the mitigation."""
+    if scheme.rotation is not None:
+        raise CannotExecute(f"rotation {scheme.rotation.word}: weights are not turned ahead of time yet")
     kind = type(scheme.mitigation)
     if kind is LearnedShift and scheme.mitigation.as_published:
         raise CannotExecute(
