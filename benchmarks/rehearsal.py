@@ -4,9 +4,10 @@
 
 The model has random weights in bfloat16, the shape of Llama-2-7B's layers, and two of them; the text is
 random words. The study goes through every rule of the two papers' studies, of `decode` and TEAL's search, on
-2 windows of 4,096 tokens: K = 16,384 centroids need as many patterns, and two layers give no more. FOLDER (a
-temporary one by default) keeps everything: what is there already is not made again. Jobs run side by side as
-long as what they ask for stays below `--memory` GiB. `--tiny` takes a tiny model, for trying this out.
+2 windows of 1,024 tokens. K = 16,384 centroids need more patterns than these give: they are fitted to a given
+store of random ones. FOLDER (a temporary one by default) keeps everything: what is there already is not made
+again. Jobs run side by side as long as what they ask for stays below `--memory` GiB. `--tiny` takes a tiny
+model, for trying this out.
 
 A job's peak is the larger of Snakemake's, who looks twice a second at first, then every 30 seconds, and the
 kernel's own, which misses nothing. Prints a table with a line for each rule and, as its last line, one JSON
@@ -33,6 +34,8 @@ import yaml
 from tabulate import tabulate
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "workflow_scripts"))
+
 LLAMA_2_7B = {
     "vocab_size": 32000,
     "hidden_size": 4096,
@@ -85,6 +88,22 @@ def make_texts(folder: Path, vocabulary: int, tokens: int) -> None:
     (folder / "boolq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
 
 
+def make_patterns(folder: Path, sizes: dict[str, int], patterns: int) -> None:
+    """Write a store of random patterns of both layers, half of the neurons active."""
+    import torch
+    from actsparse.codebooks.pattern_store import PatternWriter
+
+    inner, block = sizes["intermediate_size"], 1024
+    widths = {"gate_proj": inner, "up_proj": inner, "down_proj": sizes["hidden_size"]}
+    draw = torch.Generator().manual_seed(0)
+    with PatternWriter(folder, {"model": "random"}, LAYERS, widths) as writer:
+        for first in range(0, patterns // LAYERS, block):
+            rows = min(block, patterns // LAYERS - first)
+            for layer in range(LAYERS):
+                for projection, width in widths.items():
+                    writer.add(projection, layer, torch.rand(rows, width, generator=draw) < 0.5)
+
+
 def study(sizes: dict[str, int], length: int, clusters: int) -> dict[str, Any]:
     """Return the config of the study, on 2 windows of `length` tokens, for so many clusters at most."""
     shape = sizes | {"num_hidden_layers": LAYERS}
@@ -103,7 +122,14 @@ def study(sizes: dict[str, int], length: int, clusters: int) -> dict[str, Any]:
     act = {"method": "prune_activations", "pattern": "8:16"}
     return {
         "study": "rehearsal",
-        "models": {"llama": {"source": "model", "dtype": "bfloat16", "shape": shape}},
+        "models": {
+            "llama": {
+                "source": "model",
+                "dtype": "bfloat16",
+                "shape": shape,
+                "patterns": {"0.5": "patterns"},
+            }
+        },
         "corpora": {
             "words": {"source": {"train": "train.txt", "test": "test.txt"}, "format": "text"},
         },
@@ -111,7 +137,7 @@ def study(sizes: dict[str, int], length: int, clusters: int) -> dict[str, Any]:
         "calibration": {**windows, "split": "train"},
         "training": {"validation_sequences": 1},
         "allocation": {"sequences": 1, "step": 0.1},
-        "codebooks": {"patterns": 2 * LAYERS * length, "steps": 2, "router_epochs": 1},
+        "codebooks": {"steps": 2, "router_epochs": 1},
         "perplexity": {**windows, "split": "test"},
         "zero_shot": {"tasks": ["boolq"], "limit": 4, "batch_size": 4},
         "decode": {"prompt_tokens": 64, "new_tokens": 4, "repeats": 2},
@@ -123,18 +149,20 @@ def study(sizes: dict[str, int], length: int, clusters: int) -> dict[str, Any]:
                 **codebook,
                 "as_published": True,
                 "algorithm": "as_published",
-                "clusters": clusters,
+                "clusters": clusters // 8,
             },
             "coverage": {**codebook, "clusters": clusters},
             "weighted": {
                 **codebook,
                 "algorithm": "activation_aware",
+                "patterns_of": "thresholded",
                 "scope": "per_layer",
-                "clusters": clusters // 4,
+                "clusters": clusters // 16,
             },
             "routed": {**best, "clusters": clusters // 16, "assignment": "router"},
             "act": act,
             "amber": {**act, "scorer": "amber"},
+            "larosa": {"preset": "larosa", "sparsity": 0.5},
             "trained": {**act, "mitigation": "scale_shift"},
             "low_rank": {
                 **act,
@@ -258,13 +286,14 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--every-job", action="store_true", help="print a line for each job too")
     options = parser.parse_args()
-    sizes, length, clusters = (TINY, 128, 512) if options.tiny else (LLAMA_2_7B, 4096, 16384)
+    sizes, length, clusters = (TINY, 128, 512) if options.tiny else (LLAMA_2_7B, 1024, 16384)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "model").exists():
             make_model(folder / "model", sizes)
             make_texts(folder, sizes["vocab_size"], 2 * length + 1)
+            make_patterns(folder / "patterns", sizes, clusters + clusters // 8)
         (folder / "config.yaml").write_text(yaml.safe_dump(study(sizes, length, clusters), sort_keys=False))
         took = run_study(folder, options.memory, options.targets)
         every = jobs(folder)

@@ -14,6 +14,7 @@ sys.path.insert(0, str(BASE / "workflow_scripts"))
 from actsparse.artifacts import Need, Places, origin
 from actsparse.jobs.failures import failures
 from actsparse.jobs.provenance import source_digest
+from actsparse.kinds.codebook import given_store
 from actsparse.kinds.keys import FEED_FORWARD
 from actsparse.methods.scorers import SCORERS
 from actsparse.resources.sources import LocalPath, PackageFile, Packaged, each_written, parse_source

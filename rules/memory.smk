@@ -53,9 +53,11 @@ def fitting_memory(shape, dtype, wildcards):
     codebook = CODEBOOKS[wildcards.codebook]
     fit, options = codebook["fit"], codebook["fit"]["options"]
     text = PATTERN_TEXTS["-published" if codebook["patterns"].endswith("-published") else ""]
+    given = given_store(CONFIG, wildcards.model, codebook["patterns"], Path())
+    stored = given["tokens"] * given["layers"] if given else patterns_stored(shape, text)
     each = memory.fitting(
         max(memory.widths(shape).values()),
-        patterns_stored(shape, text),
+        stored,
         fit["clusters"],
         layers=shape["num_hidden_layers"] if fit["scope"] == "per_layer" else 1,
         groups=fit["groups"],

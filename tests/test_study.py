@@ -427,6 +427,22 @@ def test_names_of_projections_that_a_model_may_have_pass(word):
     load(changed("experiments/e", {**PRUNED, "projections": [word]}))
 
 
+def test_a_store_of_ones_own_says_itself_how_many_patterns_it_has(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/manifest.json").write_text('{"tokens": 9, "layers": 30, "magnitudes": null}')
+    config = changed(f"{LLAMA}/patterns", {"0.5": str(tmp_path / "store")})
+    config["experiments"] = {"e": FITTED | {"clusters": 270}}
+    load(config)
+    config["experiments"]["e"]["clusters"] = 271
+    with pytest.raises(
+        ConfigError, match=r"271 is more than the 270 .* \(see models\.smollm2-135m\.patterns\)"
+    ):
+        load(config)
+    config["experiments"]["e"] = FITTED | {"clusters": 8, "algorithm": "activation_aware"}
+    with pytest.raises(ConfigError, match=r"patterns\.0\.5: holds no magnitudes, .* experiments\.e"):
+        load(config)
+
+
 @pytest.mark.parametrize("name", IGNORED)
 def test_what_would_be_ignored_is_refused(name):
     path, value, key, why = IGNORED[name]

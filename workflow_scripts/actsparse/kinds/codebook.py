@@ -8,7 +8,7 @@ from actsparse.artifacts import Need
 from actsparse.codebooks import ALGORITHMS
 from actsparse.columns import Column, ExtraRows
 from actsparse.errors import ConfigError
-from actsparse.jobs.files import digest_of
+from actsparse.jobs.files import digest_of, read_json
 from actsparse.kinds.keys import FEED_FORWARD, FRACTION, projections
 from actsparse.kinds.kind import Kind, Shape, require_calibration, require_file, slug_word
 from actsparse.registry import Member
@@ -397,11 +397,19 @@ class Codebook(Kind):
         text, most, layers = config[use], config["codebooks"]["patterns"], shape["num_hidden_layers"]
         if text["sequences"] is not None:
             most = min(most, text["sequences"] * text["sequence_length"] * layers)
+        see = f"codebooks.patterns and {use}.sequences"
+        if store := given_store(config, model, self.patterns, root):
+            most, see = store["tokens"] * store["layers"], f"models.{model}.patterns"
+            if self.algorithm.says.get("weighs") and not store["magnitudes"]:
+                raise ConfigError(
+                    f"models.{model}.patterns.{self.patterns}: holds no magnitudes, by which "
+                    f"{self.params['algorithm']} of {where} weighs"
+                )
         most = most // layers if self.params["scope"] == "per_layer" else most
         if self.params["clusters"] > most:
             raise ConfigError(
                 f"{where}.clusters: {self.params['clusters']} is more than the {most} patterns that {model} "
-                f"gives to fit on (see codebooks.patterns and {use}.sequences)"
+                f"gives to fit on (see {see})"
             )
 
     def build(
@@ -458,3 +466,11 @@ def _algorithms_with(option: str) -> list[str]:
         for word, member in ALGORITHMS.items()
         if option in {*member.fields, *member.says.get("options", ())} - set(member.says.get("fixed", ()))
     ]
+
+
+def given_store(config: dict[str, Any], model: str, name: str, root: Path) -> dict[str, Any] | None:
+    """Return the manifest of the user's own store of patterns of that name; None where there is none."""
+    folder = config["models"][model]["patterns"].get(name)
+    if folder is None or not (root / folder / "manifest.json").is_file():
+        return None
+    return read_json(root / folder / "manifest.json")
