@@ -190,12 +190,16 @@ def test_methods_that_are_equal_are_told_apart_as_seldom_as_said(kind):
     assert np.mean([min(holm(study)) < 0.05 for study in studies]) <= 0.072
 
 
-def test_few_items_are_told_apart_more_seldom():
+@pytest.mark.parametrize(("alike", "told"), [(0.5, 0.015), (0.0, 0.027)])
+def test_few_items_are_told_apart_more_seldom(alike, told):
+    """24 items, of which two methods answer a part alike and the others by chance."""
     random = np.random.default_rng(7)
-    told = [
-        p_value(pair(*(windows(random.random(24) < 0.5) for _ in range(2))))[0] < 0.05 for _ in range(2000)
-    ]
-    assert np.mean(told) <= 0.05
+    found = []
+    for _ in range(4000):
+        same = random.random(24) < alike
+        first, second = random.random((2, 24)) < 0.5
+        found.append(p_value(pair(windows(first), windows(np.where(same, first, second))))[0] < 0.05)
+    assert np.mean(found) == pytest.approx(told, abs=0.005)
 
 
 # As docs/decisions/paired-statistics.md says; the noise is that of 8:16 against dense, and half of it.
@@ -224,3 +228,17 @@ def test_intervals_hold_the_truth():
             low, high, _ = interval(pair(*results))
             held.append(low <= 0 <= high)
         assert 0.93 <= np.mean(held) <= 0.97, kind
+
+
+def test_other_ways_are_worse():
+    """Windows ranked as if documents did not matter, and a plain bootstrap of four windows."""
+    random = np.random.default_rng(9)
+    pairs = [pair(*results) for results in equal_methods(random, "windows of 25 documents", 1000)]
+    alike = [stats.wilcoxon(found.differences).pvalue < 0.05 for found in pairs]
+    assert np.mean(alike) == pytest.approx(0.17, abs=0.03)
+    held = []
+    for _ in range(1000):
+        means = random.choice(random.normal(0, 1, 4), (999, 4)).mean(1)
+        low, high = np.quantile(means, (0.025, 0.975))
+        held.append(low <= 0 <= high)
+    assert np.mean(held) == pytest.approx(0.80, abs=0.03)
