@@ -180,7 +180,15 @@ def test_results_of_which_some_kept_nothing(tmp_path):
     collated(tmp_path, paths)
     rows = {(row["experiment"], row["metric"]): row for row in rows_of(tmp_path / "comparisons.csv")}
     assert rows["near", "perplexity"]["estimate"] == "nan" and rows["near", "perplexity"]["pairs"] == "0"
+    assert rows["near", "perplexity"]["draws"] == "0" and rows["near", "perplexity"]["test"] == ""
     assert float(rows["best", "perplexity"]["estimate"]) > 1
+
+
+def test_a_study_without_evaluations_has_its_tables(tmp_path):
+    write_json(tmp_path / "smol/0.5.json", {"up_proj": {"layer_0": 0.1}})
+    tables = declared_tables(ROOT / "rules/tables.yaml", {}, {"thresholds"}, {"threshold"}, ["smol"])
+    collate([], [tmp_path / "smol/0.5.json"], tables, {"models": {"smol": {}}}, tmp_path, {})
+    assert rows_of(tmp_path / "thresholds.csv")[0]["up_proj"] == "0.1"
 
 
 def test_a_number_is_the_mean_of_its_observations():
@@ -207,12 +215,11 @@ def test_a_number_is_the_mean_of_its_observations():
     observed, shown = BENCHMARKS["zero_shot"].observations(record), numbers({"zero_shot": record})
     assert set(observed) == {"a", "b", "c", "even", "sized", "mean_accuracy"}
     for name, found in observed.items():
-        mean = {
-            part: sum(v for v, p in zip(found.values, found.parts, strict=True) if p == part)
-            / found.parts.count(part)
-            for part in found.weights
-        }
-        value = sum(weight * mean[part] for part, weight in found.weights.items())
+        parts = found.parts or [None] * len(found.values)
+        value = sum(
+            weight * sum(v for v, p in zip(found.values, parts, strict=True) if p == part) / parts.count(part)
+            for part, weight in (found.weights or {None: 1.0}).items()
+        )
         assert value == pytest.approx(shown[name], rel=1e-12)
 
 

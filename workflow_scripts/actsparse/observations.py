@@ -11,7 +11,8 @@ class Observations:
     values: one for each; NaN where it was not finite. Where two results have zeros and ones alone, the pairs
         that differ are counted.
     of: what they are, in the plural, as tables say it: "windows".
-    keys: which ones; those of two results that have the same key are a pair. By their places, if not given.
+    keys: which ones; those of two results that have the same key are a pair. By their places in their
+        part, if not given.
     groups: which of them are no independent draws, such as windows of one document; resampled together. Each
         is one by itself, if not given.
     grouped: what groups are, in the plural.

@@ -1,5 +1,6 @@
 """The items of tasks that a result keeps, as what accuracies are the means of."""
 
+from array import array
 from typing import Any
 
 from actsparse.observations import Observations
@@ -29,15 +30,19 @@ def observed_items(record: dict[str, Any], plain: str) -> dict[str, Observations
 
 
 def _observed(record: dict[str, Any], weights: Weights) -> Observations | None:
-    """Return the items of a weighted sum of metrics; None where those of some are not kept."""
-    values, keys, parts = [], [], []
+    """Return the items of a weighted sum of metrics; None where those of some are not kept.
+
+    They are packed: a study has millions.
+    """
+    values, parts = array("d"), []
     for part in weights:
         task, metric = part
         kept = record.get("per_item", {}).get(task, {}).get(metric)
         if kept is None:
             return None
-        values += map(float, kept)
-        keys += [(task, metric, place) for place in range(len(kept))]
+        values.extend(map(float, kept))
         parts += [part] * len(kept)
     source = record.get("inputs", {}).get("tasks")
-    return Observations(values, "items", keys=keys, parts=parts, weights=weights, source=source)
+    if len(weights) == 1:
+        return Observations(values, "items", source=source)
+    return Observations(values, "items", parts=parts, weights=weights, source=source)

@@ -4,7 +4,7 @@ docs/decisions/paired-statistics.md says why it is these.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,13 +68,13 @@ class Pairs:
 
 def pair(first: Observations, second: Observations) -> Pairs:
     """Return the differences of what both results have, in the order of the first."""
-    keys, theirs = _keys(first), _keys(second)
     ours, other = (np.array(each.values, dtype=np.float64) for each in (first, second))
-    if first.source != second.source:
-        theirs = []
-    shared = range(len(keys))
-    if keys != theirs:
-        places = {key: place for place, key in enumerate(theirs)}
+    shared = range(len(ours))
+    if (first.source, _named(first)) != (second.source, _named(second)):
+        places = {
+            key: place for place, key in enumerate(_keys(second) if first.source == second.source else [])
+        }
+        keys = _keys(first)
         shared = [place for place, key in enumerate(keys) if key in places]
         ours, other = ours[shared], other[[places[keys[place]] for place in shared]]
     weights = first.weights or {"": 1.0}
@@ -162,8 +162,22 @@ def holm(p_values: Iterable[float]) -> list[float]:
     return corrected.tolist()
 
 
+def _named(observed: Observations) -> tuple:
+    """Return what tells which observations these are; two that have the same have the same keys."""
+    return len(observed.values), observed.keys, observed.parts
+
+
 def _keys(observed: Observations) -> list:
-    return list(range(len(observed.values)) if observed.keys is None else observed.keys)
+    """Return the keys; by default, the part and the place in it."""
+    if observed.keys is not None:
+        return list(observed.keys)
+    parts = observed.parts or [None] * len(observed.values)
+    places: dict[Hashable, int] = {}
+    found = []
+    for part in parts:
+        places[part] = places.get(part, -1) + 1
+        found.append((part, places[part]))
+    return found
 
 
 def _signs(pairs: Pairs) -> tuple[float, str]:

@@ -22,14 +22,18 @@ class Comparison:
     """A number of one experiment against the same of another.
 
     how: "ratio" of numbers that are exp of a mean, or "difference" of means.
-    whole: whether both were measured on the pairs alone, so that their numbers are of the pairs.
     """
 
-    pairs: Pairs
+    first: Observations
+    second: Observations
     how: str
-    whole: bool
 
     @property
+    def pairs(self) -> Pairs:
+        """The differences; made when asked for, since those of a whole study would fill the memory."""
+        return pair(self.first, self.second)
+
+    @cached_property
     def value(self) -> float:
         """The ratio or difference, over the pairs; NaN where it is not finite."""
         return self._shown(self.pairs.mean)
@@ -44,6 +48,11 @@ class Comparison:
     def test(self) -> tuple[float, str]:
         """The two-sided p-value of no difference, and the test's name."""
         return p_value(self.pairs)
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether both were measured on the pairs alone, so that their numbers are of the pairs."""
+        return len(self.pairs.differences) == len(self.first.values) == len(self.second.values)
 
     @property
     def equal(self) -> bool:
@@ -96,9 +105,8 @@ class Paired:
         first, second = (self._observed(model, each).get(name) for each in (experiment, other))
         if how is None or first is None or second is None:
             return None
-        pairs = pair(first, second)
-        count = len(pairs.differences)
-        return Comparison(pairs, how, count == len(first.values) == len(second.values)) if count else None
+        found = Comparison(first, second, how)
+        return found if len(found.pairs.differences) else None
 
     def against_reference(self, model: str, experiment: str, column: str) -> Comparison | None:
         """Return how an experiment compares with its reference; None where it has none, or no pairs."""
@@ -127,9 +135,12 @@ def comparisons(paired: Paired) -> pd.DataFrame:
 
 def _numbers(found: Comparison | None) -> dict[str, Any]:
     if found is None:
-        return dict.fromkeys(["estimate", "estimate" + STDERR, "low", "high", "p"], math.nan) | {"pairs": 0}
+        return dict.fromkeys(["estimate", "estimate" + STDERR, "low", "high", "p"], math.nan) | {
+            "pairs": 0,
+            "draws": 0,
+        }
     low, high, made = found.interval
-    p, test = found.test
+    (p, test), pairs = found.test, found.pairs
     return {
         "estimate": found.value,
         "estimate" + STDERR: found.stderr,
@@ -138,7 +149,7 @@ def _numbers(found: Comparison | None) -> dict[str, Any]:
         "interval": made,
         "p": p,
         "test": test,
-        "pairs": len(found.pairs.differences),
-        "draws": found.pairs.draws,
-        "resampled": found.pairs.resampled,
+        "pairs": len(pairs.differences),
+        "draws": pairs.draws,
+        "resampled": pairs.resampled,
     }

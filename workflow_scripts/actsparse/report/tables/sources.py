@@ -53,7 +53,7 @@ def evaluations(
             dense = table[table.method == Dense.word].set_index("model")[column.name]
             ratio = table[column.name] / table.model.map(dense[~dense.index.duplicated()])
             table[f"{column.name}_over_dense"] = ratio
-    return table if paired is None else table.assign(**paired_columns(table, columns, paired))
+    return table if paired is None or table.empty else table.assign(**paired_columns(table, columns, paired))
 
 
 def paired_columns(table: pd.DataFrame, columns: Iterable[Column], paired: Paired) -> dict[str, list[float]]:
@@ -67,19 +67,19 @@ def paired_columns(table: pd.DataFrame, columns: Iterable[Column], paired: Paire
     found: dict[str, list[float]] = {}
     for column in (column for column in columns if column.derived_from):
         others = table.model.map(dense) if column.paired else table.experiment.map(paired.references)
+        named = zip(table.model, table.experiment, others, strict=True)
         compared = [
-            None
-            if pd.isna(other) or other == experiment
-            else paired.compare(model, experiment, other, column.name)
-            for model, experiment, other in zip(table.model, table.experiment, others, strict=True)
+            paired.compare(model, experiment, other, column.name)
+            if isinstance(other, str) and other != experiment
+            else None
+            for model, experiment, other in named
         ]
         if not any(compared):
             continue
         if not column.paired:
             found[column.name] = [each.value if each else math.nan for each in compared]
-        errors = [
-            each.stderr if each and (each.whole or not column.paired) else math.nan for each in compared
-        ]
+        sound = [each is not None and (each.whole or not column.paired) for each in compared]
+        errors = [each.stderr if good else math.nan for each, good in zip(compared, sound, strict=True)]
         found[column.name + STDERR] = errors
     return found
 
