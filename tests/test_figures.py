@@ -1,5 +1,6 @@
 """Figures are drawn from result files alone, the same bytes each time."""
 
+import math
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -71,6 +72,21 @@ def test_every_experiment_is_ranked_best_at_the_top(data):
     labels = [tick.get_text() for tick in axes.get_yticklabels()]
     assert labels[-1] == "dense" and labels[0] == "weight-2of4"
     assert set(labels) == set(made_up_study.experiments())
+
+
+def test_bars_are_errors_of_the_distance_to_dense(data):
+    nll = {"dense": [2.0, 2.5, 3.0], "act-0.5": [2.3, 2.9, 3.2]}
+    results = {
+        ("smol", name): {"perplexity": data.results["smol", name]["perplexity"] | {"nll_per_window": values}}
+        for name, values in nll.items()
+    }
+    [axes] = axes_of(replace(data, results=results), "perplexity_ranking")
+    bars = [path.vertices for lines in axes.collections for path in lines.get_paths()]
+    d = [0.3, 0.4, 0.2]
+    error = math.exp(0.3) * math.sqrt(sum((x - 0.3) ** 2 for x in d) / 2 / 3) * made_up_study.DENSE
+    shown = results["smol", "act-0.5"]["perplexity"]["value"]
+    [bar] = [bar for bar in bars if np.isfinite(bar).all()]
+    assert bar[:, 0] == pytest.approx([shown - error, shown + error])
 
 
 def test_recall_has_its_single_centroid_baseline(data):

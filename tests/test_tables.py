@@ -320,9 +320,13 @@ def test_what_was_measured_on_what():
         "perplexity": use | {"sequences": None},
         "zero_shot": {"tasks": ["boolq"], "limit": 24, "num_fewshot": 0},
     }
+    measured = (
+        "Perplexity on all windows of 2,048 tokens of wikitext2 (test). "
+        "Accuracy on the first 24 items of each task, 0-shot."
+    )
     assert protocol(config) == {
-        "evaluations": "Perplexity on all windows of 2,048 tokens of wikitext2 (test). "
-        "Accuracy on the first 24 items of each task, 0-shot.",
+        "evaluations": measured,
+        "comparisons": measured,
         "codebooks": "Perplexity and coverage on all windows of 2,048 tokens of wikitext2 (test).",
         "thresholds": "Counted on 16 windows of 2,048 tokens of wikitext2 (train).",
     }

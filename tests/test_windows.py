@@ -1,10 +1,19 @@
 """Token windows: which tokens, how many, and nothing lost on disk."""
 
+from itertools import pairwise
+
 import pytest
 import torch
-from actsparse.models.windows import load_windows, make_windows, part_of_text, save_windows
+from actsparse.models.windows import (
+    documents_of_windows,
+    load_windows,
+    make_windows,
+    part_of_text,
+    save_windows,
+)
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import tiny_tokenizer
 
 
 class Letters:
@@ -90,3 +99,49 @@ def test_saved_and_loaded(tmp_path):
     save_windows(tmp_path / "windows.safetensors", windows, info)
     assert (tmp_path / "windows.safetensors").read_bytes() == again
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@given(
+    lengths=st.lists(st.integers(0, 12), min_size=1, max_size=8),
+    between=st.integers(0, 3),
+    cuts=st.lists(st.integers(0, 100), min_size=2, max_size=6, unique=True),
+)
+def test_which_documents_windows_are_of(lengths, between, cuts):
+    """Against the document of each character, written out; what stands between counts to the one before."""
+    owners = [i for i, length in enumerate(lengths) for _ in range(length + between)]
+    owners = owners[: len(owners) - between] if between else owners
+    cuts = sorted(cut for cut in cuts if cut <= len(owners))
+    spans = list(pairwise(cuts))
+    for (begin, end), (first, last, most) in zip(
+        spans, documents_of_windows(spans, lengths, between), strict=True
+    ):
+        held = owners[begin:end]
+        assert (first, last) == (held[0], held[-1])
+        assert held.count(most) == max(map(held.count, held))
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_windows_know_their_documents(special):
+    tokenizer = tiny_tokenizer()
+    if special:
+        tokenizer.add_bos_token = tokenizer.add_eos_token = True
+        tokenizer.update_post_processor()
+    texts = [
+        "The river of Norway. " * 4,
+        "castle in é 1901",
+        "",
+        "The language of Anatolia was described. " * 6,
+    ]
+    windows, info = make_windows(tokenizer, texts, 8, None)
+    assert info["window_documents"][0] == [0, 0, 0] and info["window_documents"][-1] == [3, 3, 3]
+    assert any(first < last for first, last, _ in info["window_documents"])
+    for window, (first, last, most) in zip(windows, info["window_documents"], strict=True):
+        text = tokenizer.decode(window, skip_special_tokens=True)
+        assert first <= most <= last
+        if first == last:
+            assert text.strip("\n") in texts[first]
+        else:
+            assert text not in texts[most]
+    some, chosen = make_windows(tokenizer, texts, 8, 2)
+    places = [windows.tolist().index(window.tolist()) for window in some]
+    assert chosen["window_documents"] == [info["window_documents"][place] for place in places]

@@ -82,6 +82,32 @@ def test_results_table(finished_study):
     }
 
 
+def test_comparisons_table(finished_study):
+    study, _ = finished_study
+    table = rows(study, "comparisons")
+    metrics = ("perplexity", "boolq", "piqa")
+    assert [(row["experiment"], row["metric"]) for row in table] == list(product(EXPERIMENTS[1:], metrics))
+    evaluations = study / "results/tiny/evaluations/llama"
+    kept = {}
+    for name in EXPERIMENTS:
+        text, items = (
+            json.loads((evaluations / name / f"{word}.json").read_text())
+            for word in ("perplexity", "zero_shot")
+        )
+        assert len(text["window_documents"]) == len(text["nll_per_window"]) == 2
+        for task, about in items["tasks"].items():
+            digits = items["per_item"][task]["acc"]
+            assert len(digits) == about["items"] == 6
+            assert digits.count("1") / 6 == pytest.approx(about["acc"]["value"])
+        kept[name] = items["per_item"]
+    for row in table:
+        assert row["reference"] == "dense" and row["pairs"] == ("2" if row["metric"] == "perplexity" else "6")
+        if row["metric"] != "perplexity":
+            ours, dense = (kept[name][row["metric"]]["acc"] for name in (row["experiment"], "dense"))
+            difference = (ours.count("1") - dense.count("1")) / 6
+            assert float(row["estimate"]) == pytest.approx(difference)
+
+
 def test_codebooks_table(finished_study):
     study, _ = finished_study
     table = rows(study, "codebooks")

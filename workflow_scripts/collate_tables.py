@@ -5,6 +5,7 @@ from typing import Any
 
 from actsparse.jobs.logs import log_to
 from actsparse.report.tables.choose import choose
+from actsparse.report.tables.comparisons import Paired, comparisons
 from actsparse.report.tables.protocol import protocol
 from actsparse.report.tables.records import by_benchmark, read_results
 from actsparse.report.tables.render import write_table
@@ -18,19 +19,22 @@ def collate(
     tables: dict[str, dict],
     config: dict[str, Any],
     folder: Path,
+    references: dict[str, str] | None = None,
 ) -> None:
     """Write each of `tables`, {name: declaration}, to `folder` as CSV, Markdown, LaTeX and HTML.
 
-    `config` is the study's, validated.
+    `config` is the study's, validated; `references` says which experiment each one is compared with.
     """
     records = read_results(results)
     known = {
-        declared["source"]: known_columns(declared["source"], config, by_benchmark(records))
-        for declared in tables.values()
+        source: known_columns(source, config, by_benchmark(records))
+        for source in {"evaluations", *(declared["source"] for declared in tables.values())}
     }
+    paired = Paired(records, known["evaluations"], references)
     measured = protocol(config, by_benchmark(records))
     sources = {
-        "evaluations": evaluations(records, known.get("evaluations", {}).values()),
+        "evaluations": evaluations(records, known["evaluations"].values(), paired),
+        "comparisons": comparisons(paired),
         "thresholds": thresholds(threshold_files),
         **extra_rows(records),
     }
@@ -38,7 +42,8 @@ def collate(
         source = declared["source"]
         caption = f"{declared['caption']} {measured[source]}".strip()
         chosen = choose(sources[source], declared, config)
-        write_table(chosen, sources[source], declared | {"caption": caption}, known[source], name, folder)
+        asked = declared | {"caption": caption}
+        write_table(chosen, sources[source], asked, known[source], name, folder, paired)
 
 
 if "snakemake" in globals():
@@ -49,4 +54,5 @@ if "snakemake" in globals():
             snakemake.params.tables,
             snakemake.params.config,
             Path(snakemake.output[0]).parent,
+            snakemake.params.references,
         )

@@ -25,6 +25,7 @@ METHODS = """## Methods
 
 An experiment is one of these, under a name of your choice: `experiments: {mine: {method: threshold, ...}}`.
 `method` may be left out for `dense`.
+`reference: other` names the experiment that it is compared with, in place of the study's reference.
 A list in place of a value gives one experiment for each value; several lists, one for each combination."""
 WORDS = """## Words
 

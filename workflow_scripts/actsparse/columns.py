@@ -1,9 +1,12 @@
 """A column of results, as kinds and benchmarks declare them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 STDERR = "_stderr"
+# How a number is compared with that of another experiment, and the column that has it.
+AGAINST_REFERENCE = {"ratio": "over reference", "difference": "minus reference"}
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,9 @@ class Column:
     better: "lower" or "higher", where one way is.
     headline: whether it stands wherever a table asks for `benchmarks`.
     over_dense: whether its ratio to the dense model's is a column too, `<name>_over_dense`.
+    paired: how two experiments are compared where both keep what the number is the mean of: by the ratio of
+        exp(mean), or by the difference of means. None where they cannot be.
+    derived_from: the column that it is a ratio or difference of, whose pairs decide which values are equal.
     """
 
     name: str
@@ -30,6 +36,8 @@ class Column:
     better: Literal["lower", "higher"] | None = None
     headline: bool = False
     over_dense: bool = False
+    paired: Literal["ratio", "difference"] | None = None
+    derived_from: str | None = None
 
     @property
     def title(self) -> str:
@@ -45,8 +53,29 @@ def with_ratios(columns: list[Column]) -> list[Column]:
         if column.over_dense:
             name = f"{column.name}_over_dense"
             heading = f"{column.title} over dense"
-            found.append(Column(name, heading, large=True, better=column.better))
+            about = {"better": column.better, "paired": column.paired, "derived_from": column.name}
+            found.append(Column(name, heading, large=True, **about))
     return found
+
+
+def with_references(columns: Iterable[Column]) -> list[Column]:
+    """Return the columns, and behind them what each that can be paired is against the reference.
+
+    That is `<name>_over_reference`, a ratio, or `<name>_minus_reference`, a difference.
+    """
+    columns = list(columns)
+    against = [
+        Column(
+            f"{column.name}_{AGAINST_REFERENCE[column.paired].replace(' ', '_')}",
+            f"{column.title} {AGAINST_REFERENCE[column.paired]}",
+            large=column.paired == "ratio",
+            decimals=column.decimals,
+            derived_from=column.name,
+        )
+        for column in columns
+        if column.paired and not column.derived_from
+    ]
+    return [*columns, *against]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from actsparse.artifacts import Need
 from actsparse.columns import Column
+from actsparse.observations import Observations
 
 if TYPE_CHECKING:
     from actsparse.evaluation.run import Run
@@ -104,6 +105,13 @@ class Benchmark(ABC):
     @abstractmethod
     def numbers(self, record: dict[str, Any]) -> Numbers:
         """Return the columns' values for a result; what is not finite is NaN."""
+
+    def observations(self, record: dict[str, Any]) -> dict[str, Observations]:
+        """Return, by column, what its number is the mean of (of a ratio, the logarithm of its number).
+
+        Columns that say how they are `paired` are compared by it; a result that keeps nothing has none.
+        """
+        return {}
 
     def told(self, config: Config, records: Records = ()) -> str:
         """Return what it was measured on, as a sentence for captions; its results may be there already."""

@@ -7,6 +7,7 @@ from actsparse.benchmarks.benchmark import Config, Numbers, Records
 from actsparse.benchmarks.text import OverText
 from actsparse.columns import Column
 from actsparse.jobs.files import number
+from actsparse.observations import Observations
 from actsparse.wording import told_parts, told_windows
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ class Perplexity(OverText):
     logit_rows = 2 * 256  # TOKENS_PER_CHUNK, and their logarithms
 
     def measure(self, run: "Run") -> dict[str, Any]:
-        """Return `value`, `stderr` and what they were measured on, see `measure_perplexity`."""
+        """Return `value`, `stderr` and what they were measured on, see `measure_perplexity`.
+
+        `window_documents` tells of each window its first and last document and the one it has most of.
+        """
         from actsparse.evaluation.perplexity import measure_perplexity
         from actsparse.models.windows import load_windows, part_of_text
 
@@ -36,12 +40,14 @@ class Perplexity(OverText):
         text = {key: info[key] for key in ("corpus", "split", "documents", "of_documents")}
         with run.sparse() as model:
             measured = measure_perplexity(model, windows)
-        return measured | {"text": text | {"part": part_of_text(info, len(windows))}}
+        documents = info.get("window_documents")
+        known = {} if documents is None else {"window_documents": documents[: len(windows)]}
+        return measured | known | {"text": text | {"part": part_of_text(info, len(windows))}}
 
     def columns(self, config: Config, records: Records = ()) -> list[Column]:
         """Return perplexity, its ratio to the dense model's, and the part of the text that it is of."""
         return [
-            Column("perplexity", large=True, better="lower", headline=True, over_dense=True),
+            Column("perplexity", large=True, better="lower", headline=True, over_dense=True, paired="ratio"),
             Column("part_of_text", "part of the text", significant=3),
         ]
 
@@ -50,6 +56,19 @@ class Perplexity(OverText):
         return {
             "perplexity": (number(record["value"]), number(record.get("stderr"))),
             "part_of_text": (number(record.get("text", {}).get("part")), math.nan),
+        }
+
+    def observations(self, record: dict[str, Any]) -> dict[str, Observations]:
+        """Return the mean negative log-likelihood of each window; windows with most of one document are no
+        independent draws."""
+        if "nll_per_window" not in record:
+            return {}
+        values = [number(value) for value in record["nll_per_window"]]
+        documents = record.get("window_documents")
+        groups = None if documents is None else [most for _, _, most in documents]
+        source = record.get("inputs", {}).get("windows")
+        return {
+            "perplexity": Observations(values, "windows", groups=groups, grouped="documents", source=source)
         }
 
     def told(self, config: Config, records: Records = ()) -> str:

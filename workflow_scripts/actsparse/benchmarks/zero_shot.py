@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from actsparse.artifacts import Need, origin
 from actsparse.benchmarks.benchmark import Benchmark, Config, Numbers, Records
+from actsparse.benchmarks.items import observed_items
 from actsparse.columns import Column
 from actsparse.errors import ConfigError, check_one_of
 from actsparse.jobs.files import number
+from actsparse.observations import Observations
 from actsparse.resources.task_index import expand, leaves, tasks_root
 
 if TYPE_CHECKING:
@@ -165,11 +167,16 @@ class ZeroShot(Benchmark):
         inside = [*groups, *leaves(list(groups), groups)]
         tasks = [
             Column(
-                task, _heading(task, metrics.get(task, PLAIN)), better="higher", headline=task in use["tasks"]
+                task,
+                _heading(task, metrics.get(task, PLAIN)),
+                better="higher",
+                headline=task in use["tasks"],
+                paired="difference",
             )
             for task in dict.fromkeys([*use["tasks"], *inside])
         ]
-        return [*tasks, Column("mean_accuracy", "mean accuracy", better="higher", unit="fraction")]
+        mean = {"better": "higher", "unit": "fraction", "paired": "difference"}
+        return [*tasks, Column("mean_accuracy", "mean accuracy", **mean)]
 
     def numbers(self, record: dict[str, Any]) -> Numbers:
         """Return the headline metric of each task and group, and the mean of those that were asked for.
@@ -184,6 +191,10 @@ class ZeroShot(Benchmark):
         values, errors = zip(*(found[task] for task in counted), strict=True)
         error = math.sqrt(sum(error**2 for error in errors)) / len(counted)
         return found | {"mean_accuracy": (sum(values) / len(counted), error)}
+
+    def observations(self, record: dict[str, Any]) -> dict[str, Observations]:
+        """Return the items of each task, and those that groups and the mean are of."""
+        return observed_items(record, PLAIN)
 
     def told(self, config: Config, records: Records = ()) -> str:
         """Return how many items, and how they are asked."""

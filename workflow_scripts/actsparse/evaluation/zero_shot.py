@@ -1,5 +1,6 @@
 """Zero-shot accuracy through lm_eval: its tasks, prompts and metrics, with the items fetched before."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ def measure_zero_shot(
 
     Returns {"tasks": {task: {"items", metric: {"value", "stderr"}}}, "headline": {task: metric}}, each task
     with all the metrics that its definition has, named as lm_eval names them without the filter ("acc",
-    "acc_norm"), and with the one that stands for it. With `groups`, also {"groups": {group: {"items", metric:
-    {"value", "stderr"}}}, "counted": which of all are counted in a mean}.
+    "acc_norm"), and with the one that stands for it, and {"per_item": {task: see `per_item`}}. With `groups`,
+    also {"groups": {group: {"items", metric: {"value", "stderr"}}}, "group_weights": {group: {task: its part
+    of the group's headline metric}}, "counted": which of all are counted in a mean}.
     """
     outcome = lm_eval.simple_evaluate(
         model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
@@ -38,7 +40,7 @@ def measure_zero_shot(
         num_fewshot=num_fewshot,
         limit=limit,
         apply_chat_template=apply_chat_template,
-        log_samples=False,
+        log_samples=True,
         random_seed=seed,
         numpy_random_seed=seed,
         torch_random_seed=seed,
@@ -48,14 +50,37 @@ def measure_zero_shot(
     items = {task: outcome["n-samples"][task]["effective"] for task in tasks}
     headline = {task: headline_metric(outcome["configs"][task]["metric_list"]) for task in tasks}
     measured = {task: {"items": items[task], **_metrics(values)} for task, values in tasks.items()}
+    per_task = {task: per_item(outcome["samples"][task], measured[task]) for task in tasks}
     if not groups:
-        return {"tasks": measured, "headline": headline}
+        return {"tasks": measured, "headline": headline, "per_item": per_task}
     return {
         "tasks": measured,
+        "per_item": per_task,
         "groups": {name: group_metrics(name, about, tasks, items) for name, about in groups.items()},
+        "group_weights": {name: group_weights(about, measured, items) for name, about in groups.items()},
         "headline": headline | {name: headline_metric(about["metrics"]) for name, about in groups.items()},
         "counted": counted,
     }
+
+
+def per_item(samples: list[dict[str, Any]], metrics: dict[str, Any]) -> dict[str, str | list[float]]:
+    """Return {metric: its value of each item, in the order of the task's items}, of a task's lm_eval samples.
+
+    Zeros and ones are one text of digits, which is a hundredth of lm_eval's own log. A metric that is no mean
+    over items is left out. Of several filters, the first one counts, as in `metrics`.
+    """
+    first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
+    first.sort(key=lambda sample: sample["doc_id"])
+    found: dict[str, str | list[float]] = {}
+    for metric, about in metrics.items():
+        values = [sample.get(metric) for sample in first]
+        if metric == "items" or not all(isinstance(value, int | float) for value in values):
+            continue
+        if not math.isclose(math.fsum(values) / len(values), about.get("value", math.nan), abs_tol=1e-9):
+            continue
+        binary = set(values) <= {0, 1}
+        found[metric] = "".join(f"{value:.0f}" for value in values) if binary else list(map(float, values))
+    return found
 
 
 def group_metrics(
@@ -90,6 +115,16 @@ def group_metrics(
         if metric not in found:
             raise ValueError(f"group {name}: none of its tasks has the metric {metric}")
     return found
+
+
+def group_weights(
+    about: dict[str, Any], measured: dict[str, dict[str, Any]], items: dict[str, int]
+) -> dict[str, float]:
+    """Return {task: its part} of the mean that stands for a group, see `group_metrics`; parts add up to 1."""
+    metric = headline_metric(about["metrics"])
+    weighted = next(one for one in about["metrics"] if one["metric"] == metric).get("weight_by_size", True)
+    sizes = {task: items[task] if weighted else 1 for task in about["tasks"] if metric in measured[task]}
+    return {task: size / sum(sizes.values()) for task, size in sizes.items()}
 
 
 def headline_metric(metrics: list[dict[str, Any]]) -> str:

@@ -1,7 +1,9 @@
 """Token windows: the text that every calibration and perplexity measurement of a study shares."""
 
 import json
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from actsparse.jobs.files import atomic_path
 from actsparse.jobs.tensor_files import opened
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 
 def make_windows(
@@ -20,7 +22,7 @@ def make_windows(
     sequence_length: int,
     sequences: int | None,
     join: str = "\n\n",
-) -> tuple[torch.Tensor, dict[str, int]]:
+) -> tuple[torch.Tensor, dict[str, int | list[list[int]]]]:
     """Cut a corpus into non-overlapping windows of tokens.
 
     The texts are joined with `join`, by default with blank lines, and tokenised once, with the special tokens
@@ -28,9 +30,12 @@ def make_windows(
     taken, evenly spaced over the text (window i * total // sequences), or all of them when it is None.
 
     Returns int32 token ids (windows, sequence_length) and the numbers `sequence_length`, `windows`,
-    `total_windows` and `tokens` (in the whole text). Raises ValueError when the text is too short.
+    `total_windows` and `tokens` (in the whole text); where the tokenizer knows which characters a token is
+    of, also `window_documents`, see `documents_of_windows`. Raises ValueError when the text is too short.
     """
-    tokens = tokenizer(join.join(texts), verbose=False)["input_ids"]
+    texts = list(texts)
+    encoded = tokenizer(join.join(texts), verbose=False)
+    tokens = encoded["input_ids"]
     total = len(tokens) // sequence_length
     wanted = total if sequences is None else sequences
     if not 0 < wanted <= total:
@@ -39,14 +44,45 @@ def make_windows(
             f" asked for {'at least 1' if sequences is None else sequences}"
         )
     ids = torch.tensor(tokens[: total * sequence_length], dtype=torch.int32).reshape(total, sequence_length)
-    windows = ids[torch.arange(wanted) * total // wanted]
+    chosen = torch.arange(wanted) * total // wanted
     info = {
         "sequence_length": sequence_length,
         "windows": wanted,
         "total_windows": total,
         "tokens": len(tokens),
     }
-    return windows, info
+    if getattr(encoded, "is_fast", False):
+        spans = [
+            _characters(encoded, window * sequence_length, sequence_length) for window in chosen.tolist()
+        ]
+        info["window_documents"] = documents_of_windows(spans, list(map(len, texts)), len(join))
+    return ids[chosen], info
+
+
+def documents_of_windows(
+    spans: Iterable[tuple[int, int]], lengths: Sequence[int], between: int
+) -> list[list[int]]:
+    """Return [first, last, most] of each window: the documents it begins and ends in, and the one that most
+    of its characters are of, the first one of several.
+
+    `spans` are the windows' characters [begin, end) of the joined text, `lengths` the documents' characters,
+    of which `between` stand between two; these count to the document before them.
+    """
+    begins = list(accumulate((length + between for length in lengths), initial=0))
+    found = []
+    for begin, end in spans:
+        first, last = (bisect_right(begins, place, hi=len(lengths)) - 1 for place in (begin, end - 1))
+        held = [min(begins[i + 1], end) - max(begins[i], begin) for i in range(first, last + 1)]
+        found.append([first, last, first + held.index(max(held))])
+    return found
+
+
+def _characters(encoded: "BatchEncoding", token: int, count: int) -> tuple[int, int]:
+    """Return the characters [begin, end) that `count` tokens are of; special tokens are of none."""
+    places = range(token, token + count)
+    first = next(filter(None, map(encoded.token_to_chars, places)))
+    last = next(filter(None, map(encoded.token_to_chars, reversed(places))))
+    return first.start, last.end
 
 
 def part_of_text(info: dict[str, str | int | float], windows: int) -> float:

@@ -57,6 +57,7 @@ def check_references(config: dict[str, Any], experiments: dict[str, Experiment],
     for name, entry in config["tasks"].items():
         _check_task(name, entry, root)
     _check_tables(config, experiments)
+    _check_compared(config, experiments)
     shapes = {name: model_shape(name, entry, root) for name, entry in config["models"].items()}
     configs = {name: model_config(name, entry, root) for name, entry in config["models"].items()}
     _check_windows(config, shapes)
@@ -223,6 +224,18 @@ def _check_tables(config: dict[str, Any], experiments: dict[str, Experiment]) ->
         for key in ("columns", "where", "order"):
             for column in table[key]:
                 check_one_of(f"tables.{name}.{key}", column, known)
+
+
+def _check_compared(config: dict[str, Any], experiments: dict[str, Experiment]) -> None:
+    """Raise ConfigError for a reference that is no experiment, or the experiment itself."""
+    if "reference" in config:
+        check_one_of("reference", config["reference"], experiments)
+    for slug, experiment in experiments.items():
+        where, others = f"experiments.{slug}.reference", experiments.keys() - {slug}
+        if experiment.reference == slug:
+            raise ConfigError(f"{where}: {slug!r} is itself (allowed: {', '.join(sorted(others)) or 'none'})")
+        if experiment.reference is not None:
+            check_one_of(where, experiment.reference, others)
 
 
 def _check_words(experiment: Experiment) -> None:

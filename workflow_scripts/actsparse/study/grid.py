@@ -22,11 +22,13 @@ class Experiment:
     """One sparsification scheme: its name, and its kind with all parameters, defaults filled in.
 
     given: the keys that the config gives.
+    reference: the experiment that it is to be compared with, in place of the study's.
     """
 
     slug: str
     kind: Kind
     given: tuple[str, ...] = ()
+    reference: str | None = None
 
     @property
     def method(self) -> str:
@@ -51,7 +53,8 @@ def expand(experiments: dict[str, dict]) -> dict[str, Experiment]:
     grid: dict[str, Experiment] = {}
     folded: dict[str, str] = {}  # names as a file system sees them that does not tell cases apart
     for name, raw in experiments.items():
-        spec = raw if "preset" in raw else {"method": Dense.word, **raw}
+        spec = {"method": Dense.word} if "preset" not in raw else {}
+        spec |= {key: value for key, value in raw.items() if key != "reference"}
         if "method" in spec and spec["method"] not in KINDS:
             allowed = ", ".join(KINDS)
             raise ConfigError(
@@ -79,7 +82,7 @@ def expand(experiments: dict[str, dict]) -> dict[str, Experiment]:
                     f"experiments.{name}: {slug!r} and {other!r} differ in case alone (so would files)"
                 )
             folded[slug.lower()] = slug
-            grid[slug] = Experiment(slug, kind(params), given)
+            grid[slug] = Experiment(slug, kind(params), given, raw.get("reference"))
     return grid
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from actsparse.artifacts import ARTIFACTS, Need
 from actsparse.benchmarks import BENCHMARKS, Benchmark
 from actsparse.errors import ConfigError
+from actsparse.kinds.dense import Dense
 from actsparse.study.checks import check_references
 from actsparse.study.grid import Experiment, expand
 from actsparse.study.schema import validate
@@ -31,6 +32,14 @@ class Study:
     def benchmarks(self) -> dict[str, Benchmark]:
         """What each experiment is evaluated by."""
         return {word: benchmark for word, benchmark in BENCHMARKS.items() if word in self.config}
+
+    @property
+    def references(self) -> dict[str, str]:
+        """{experiment: the one that it is compared with}, without what is compared with nothing."""
+        dense = (slug for slug, experiment in self.experiments.items() if experiment.method == Dense.word)
+        usual = self.config.get("reference") or next(dense, None)
+        found = {slug: experiment.reference or usual for slug, experiment in self.experiments.items()}
+        return {slug: other for slug, other in found.items() if other not in (None, slug)}
 
     @cached_property
     def needs(self) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from actsparse.benchmarks import BENCHMARKS
-from actsparse.columns import Column, with_ratios
+from actsparse.columns import Column, with_ratios, with_references
 from actsparse.kinds import KINDS
 
 # What a table shows of every experiment, whatever its kind, and whatever it is measured by.
@@ -28,6 +28,17 @@ THRESHOLDS = (
     *(Column("model"), Column("sparsity", decimals=2), Column("counted"), Column("layer")),
     # Which may be small.
     *(Column(f"{word}_proj", decimals=4) for word in ("q", "k", "v", "o", "gate", "up", "down")),
+)
+# Of each experiment with its reference.
+COMPARISONS = (
+    *(Column("model"), Column("experiment"), Column("reference"), Column("metric"), Column("compared")),
+    Column("estimate", "ratio or difference", large=True),
+    Column("low", "95 % from", large=True),
+    Column("high", "to", large=True),
+    Column("interval"),
+    Column("p", significant=2),
+    Column("p_holm", "p (Holm)", significant=2),
+    *(Column("test"), Column("pairs"), Column("draws", "independent"), Column("resampled", "which are")),
 )
 # Parameters of experiments whose name says too little, or whose digits are not the usual three.
 PARAMETERS = (
@@ -61,8 +72,9 @@ def known_columns(
         if kind.extra_rows and kind.extra_rows.source == source:
             extra += kind.extra_rows.columns
     found = {
-        "evaluations": [*EXPERIMENT, *measured],
+        "evaluations": [*EXPERIMENT, *with_references(measured)],
         "thresholds": THRESHOLDS,
+        "comparisons": COMPARISONS,
     }.get(source, [*EXPERIMENT[:2], EXPERIMENT[5], *extra, *measured])
     return {column.name: column for column in (*PARAMETERS, *found)}
 
@@ -78,6 +90,8 @@ def stands_for(word: str, config: dict[str, Any]) -> list[str]:
 
 def allowed_columns(source: str, config: dict[str, Any], params: Iterable[str]) -> set[str]:
     """Return the words that a table of this source may name, experiments having these parameters."""
+    if source == "comparisons":
+        return {column.name for column in COMPARISONS}
     groups = {ALL_BENCHMARKS, *(benchmark.group for benchmark in BENCHMARKS.values())} - {None}
     of_parameters = {column.name for column in PARAMETERS}
     fixed = known_columns(source, config).keys() - of_parameters

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from actsparse.columns import Column
 from actsparse.jobs.files import read_json
+from actsparse.report.tables.comparisons import Paired
 from actsparse.report.tables.records import Results, by_benchmark, read_results
 from actsparse.study.tables import benchmark_columns
 
@@ -39,6 +41,11 @@ class StudyData:
     def column(self, name: str) -> Column:
         """Return a column of the benchmarks."""
         return self.columns.get(name, Column(name))
+
+    @cached_property
+    def paired(self) -> Paired:
+        """The results, to be compared with each other."""
+        return Paired(self.results, self.columns)
 
     @property
     def models(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -9,6 +10,9 @@ from actsparse.columns import STDERR
 from actsparse.columns import Column as Known
 from actsparse.kinds import KINDS
 from actsparse.kinds.dense import Dense
+
+if TYPE_CHECKING:
+    from actsparse.report.tables.comparisons import Paired
 
 MISSING = "–"
 EQUALS = ("model", "target_sparsity")
@@ -58,13 +62,17 @@ def columns(
 
 
 def best_values(
-    table: pd.DataFrame, rows: pd.DataFrame, known: dict[str, Known], source: str = "evaluations"
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    known: dict[str, Known],
+    source: str = "evaluations",
+    paired: "Paired | None" = None,
 ) -> pd.DataFrame:
     """Return where a metric is the best among its equals, the dense model aside.
 
     Equals are experiments of one model at one target sparsity, or what the kind with rows of its own says.
-    `rows` is the source that `table` was chosen from, with its index. Ties are all best; where all equals
-    have the same value, none is.
+    `rows` is the source that `table` was chosen from, with its index. Ties are all best, and given `paired`,
+    so is what its test at 5 % does not tell from the best; where all equals would be, none is.
     """
     methods = rows["method"] if "method" in rows else pd.Series("", index=rows.index)
     contenders = table.index[methods.loc[table.index] != Dense.word]
@@ -78,10 +86,28 @@ def best_values(
         better = known[name].better if name in known else None
         if better and keys and len(contenders):
             values = (-1 if better == "lower" else 1) * table.loc[contenders, name]
-            equals = values.groupby(keys, dropna=False)
-            largest = equals.transform("max")
-            best.loc[contenders, name] = (values == largest) & (largest > equals.transform("min"))
+            for _, equals in values.groupby(keys, dropna=False):
+                marked = _like_the_best(equals.dropna(), rows, name, paired)
+                best.loc[marked.index, name] = marked
     return best
+
+
+def _like_the_best(values: pd.Series, rows: pd.DataFrame, name: str, paired: "Paired | None") -> pd.Series:
+    """Return which values are the largest, or not told from one of the largest; none where all are."""
+    leaders = values.index[values == values.max()]
+
+    def equal(place: int, leader: int) -> bool:
+        found = paired and paired.compare(
+            rows.model[place], rows.experiment[place], rows.experiment[leader], name
+        )
+        return found is not None and found.equal
+
+    marked = pd.Series(
+        [place in leaders or any(equal(place, leader) for leader in leaders) for place in values.index],
+        index=values.index,
+        dtype=bool,
+    )
+    return marked & (not marked.all())
 
 
 def common_to_all_rows(table: pd.DataFrame) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A table as files: CSV with all digits; Markdown, LaTeX and HTML rounded; the same rows in each."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -10,19 +11,32 @@ from actsparse.report.tables.cells import Cell, Column, best_values, columns, co
 from actsparse.report.tables.html import html_page
 from actsparse.report.tables.latex import latex_table
 
+if TYPE_CHECKING:
+    from actsparse.report.tables.comparisons import Paired
+
+BOLD = "Bold: the best among equals, and what a paired test at 5 % does not tell from it."
+
 
 def write_table(
-    table: pd.DataFrame, rows: pd.DataFrame, declared: dict, known: dict[str, Known], name: str, folder: Path
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    declared: dict,
+    known: dict[str, Known],
+    name: str,
+    folder: Path,
+    paired: "Paired | None" = None,
 ) -> None:
     """Write `<folder>/<name>.csv`, `.md`, `.tex` and `.html`, each atomically.
 
     `table` was chosen from `rows` as `declared` says; `known` are the columns of their source. What all rows
-    have in common is a column of the CSV and stands in the caption of the others.
+    have in common is a column of the CSV and stands in the caption of the others. Given the results as
+    `paired`, what is not told from the best counts as best.
     """
     named = headings(table, declared["columns"], known)
     common = common_to_all_rows(table)
-    caption = " ".join([declared["caption"], *told(common, named)])
-    best = best_values(table, rows, known, declared.get("source", ""))
+    best = best_values(table, rows, known, declared.get("source", ""), paired)
+    bold = [BOLD] if paired is not None and paired.has_pairs and best.to_numpy().any() else []
+    caption = " ".join([declared["caption"], *bold, *told(common, named)])
     shown = columns(table.drop(columns=list(common)), best, known, named)
     for suffix, text in (
         ("csv", csv_text(table)),

@@ -1,26 +1,31 @@
 """The rows that tables choose from: evaluations, what kinds add, thresholds. All columns, all digits."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from actsparse.columns import Column
+from actsparse.columns import STDERR, Column
 from actsparse.jobs.files import number, read_json
 from actsparse.kinds import KINDS
 from actsparse.kinds.dense import Dense
+from actsparse.report.tables.comparisons import Paired
 from actsparse.report.tables.records import Results, applied, kind_of, numbers
 
 
-def evaluations(results: Results, columns: Iterable[Column] = ()) -> pd.DataFrame:
+def evaluations(
+    results: Results, columns: Iterable[Column] = (), paired: Paired | None = None
+) -> pd.DataFrame:
     """Return one row per (model, experiment), in the order of `results`.
 
     Columns: model, experiment, method, pruning (`Kind.pruning`), every parameter of some method, those of the
     benchmarks and `<column>_stderr` of these, target_sparsity, realised_sparsity, covered_macs,
     replaced_linear_layers and the same as_published, runtime_min, peak_memory_mb. Realised sparsity is that
     of the first benchmark. What is not finite is NaN. Of `columns`, those of the benchmarks, the ones with a
-    ratio to the dense model get it.
+    ratio to the dense model get it; given the results as `paired`, with its standard error, and what they are
+    against the reference.
     """
     rows = []
     for (model, experiment), records in results.items():
@@ -48,7 +53,35 @@ def evaluations(results: Results, columns: Iterable[Column] = ()) -> pd.DataFram
             dense = table[table.method == Dense.word].set_index("model")[column.name]
             ratio = table[column.name] / table.model.map(dense[~dense.index.duplicated()])
             table[f"{column.name}_over_dense"] = ratio
-    return table
+    return table if paired is None or table.empty else table.assign(**paired_columns(table, columns, paired))
+
+
+def paired_columns(table: pd.DataFrame, columns: Iterable[Column], paired: Paired) -> dict[str, list[float]]:
+    """Return the columns of a table of evaluations that pairs of windows or items make, where some are.
+
+    Those are `<name>_over_dense_stderr`, where both results are of the same pairs and no others, and what a
+    number is against the reference, with its standard error. Of the dense model and of the reference itself
+    they are NaN.
+    """
+    dense = table[table.method == Dense.word].drop_duplicates("model").set_index("model").experiment
+    found: dict[str, list[float]] = {}
+    for column in (column for column in columns if column.derived_from):
+        others = table.model.map(dense) if column.paired else table.experiment.map(paired.references)
+        named = zip(table.model, table.experiment, others, strict=True)
+        compared = [
+            paired.compare(model, experiment, other, column.name)
+            if isinstance(other, str) and other != experiment
+            else None
+            for model, experiment, other in named
+        ]
+        if not any(compared):
+            continue
+        if not column.paired:
+            found[column.name] = [each.value if each else math.nan for each in compared]
+        sound = [each is not None and (each.whole or not column.paired) for each in compared]
+        errors = [each.stderr if good else math.nan for each, good in zip(compared, sound, strict=True)]
+        found[column.name + STDERR] = errors
+    return found
 
 
 def extra_rows(results: Results) -> dict[str, pd.DataFrame]:
