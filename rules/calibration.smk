@@ -23,6 +23,7 @@ rule measure_statistics:
     params:
         projections=ALL_PROJECTIONS,
         loading=loading,
+        pins=pins("lm"),
         code=digest("measure_statistics.py"),
     message:
         "Statistics of the inputs of {wildcards.model} ({resources.mem_mb} MB)"
@@ -51,6 +52,7 @@ rule measure_rotations:
     params:
         projections=ALL_PROJECTIONS,
         loading=loading,
+        pins=pins("lm"),
         code=digest("measure_rotations.py"),
     message:
         "Principal axes of the inputs of {wildcards.model} ({resources.mem_mb} MB)"
@@ -83,6 +85,7 @@ rule train_mitigation:
         scheme_files=lambda w: list(files_to_train(w)),
         training=CONFIG["training"],
         loading=loading,
+        pins=pins("lm"),
         code=lambda w: digest("train_mitigation.py", *STUDY.experiments[w.experiment].kind.modules),
     message:
         "Training the mitigation of {wildcards.experiment} for {wildcards.model} ({resources.mem_mb} MB)"
@@ -111,6 +114,7 @@ rule prune_weights:
     params:
         params=lambda w: STUDY.experiments[w.experiment].params,
         loading=loading,
+        pins=pins("lm"),
         code=lambda w: digest("prune_weights.py", *STUDY.experiments[w.experiment].kind.modules),
     message:
         "Pruning the weights of {wildcards.model} for {wildcards.experiment} ({resources.mem_mb} MB)"

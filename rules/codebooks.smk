@@ -31,6 +31,7 @@ rule fit_codebook:
         | {"patterns": CONFIG["codebooks"]["patterns"], "steps": CONFIG["codebooks"]["steps"]}
         | {"seed": CONFIG["seed"]},
         device=CONFIG["device"],
+        pins=pins("lm"),
         code=lambda w: digest(
             "fit_codebook.py",
             "actsparse.codebooks.kernels",
@@ -67,6 +68,7 @@ rule train_routers:
         training=lambda w: ROUTERS[w.router]["training"]
         | {"epochs": CONFIG["codebooks"]["router_epochs"], "seed": CONFIG["seed"]},
         loading=loading,
+        pins=pins("lm"),
         code=digest("train_routers.py", "actsparse.codebooks.kernels"),
     message:
         "Training routers {wildcards.router} of {wildcards.model}"
@@ -94,6 +96,7 @@ rule import_centroids:
     params:
         sources=lambda w: CODEBOOKS[w.codebook]["given"],
         clusters=lambda w: CODEBOOKS[w.codebook]["clusters"],
+        pins=pins("lm"),
         code=digest("import_centroids.py"),
     message:
         "Importing given centroids {wildcards.codebook}"
@@ -118,6 +121,7 @@ rule export_centroids:
         mem_mb=memory_of(matrix_memory),
         runtime=each_attempt(20),
     params:
+        pins=pins("lm"),
         code=digest("export_centroids.py"),
     message:
         "Exporting centroids {wildcards.codebook} of {wildcards.model}"

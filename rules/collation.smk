@@ -59,6 +59,7 @@ rule collate_tables:
         config=CONFIG,
         references=STUDY.references,
         measured=protocol(CONFIG),
+        pins=pins("report"),
         code=digest("collate_tables.py"),
     message:
         "Collating the tables"

@@ -7,12 +7,16 @@ import time
 from functools import cache
 from pathlib import Path
 
+import yaml
+from snakemake.settings.types import DeploymentMethod
+
 # The folder of this workflow, also where another one imports it as a module.
 BASE = Path(str(workflow.current_basedir)).parent
 sys.path.insert(0, str(BASE / "workflow_scripts"))
 
 from actsparse.artifacts import Need, Places, origin
 from actsparse.jobs.failures import failures
+from actsparse.jobs.files import digest_of
 from actsparse.jobs.provenance import source_digest
 from actsparse.kinds.codebook import given_store
 from actsparse.kinds.keys import FEED_FORWARD
@@ -246,14 +250,28 @@ def lock_folder():
     return holder
 
 
+@cache
+def pins(environment):
+    """Changes when a version changes in an environment, and with nothing else that its file says."""
+    content = yaml.safe_load((BASE / "envs" / f"{environment}.yaml").read_text())
+    return digest_of(content["dependencies"])
+
+
 def tell_failures():
     """Print which jobs failed and why, after everything else that Snakemake says."""
     lines = failures([f"{RESULTS}/logs", "resources/logs"], STARTED)
     atexit.register(sys.stderr.writelines, [f"{line}\n" for line in lines])
 
 
+# Environments are made before a run starts, and a second run would take one that is half made for a broken one.
+MAKES_ENVIRONMENTS = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+RUN_LOCK = None
+if workflow.is_main_process and MAKES_ENVIRONMENTS and not workflow.output_settings.dryrun:
+    RUN_LOCK = lock_folder()
+
+
 onstart:
-    globals()["RUN_LOCK"] = lock_folder()
+    globals()["RUN_LOCK"] = RUN_LOCK or lock_folder()
 
 
 onerror:

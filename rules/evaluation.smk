@@ -27,6 +27,7 @@ rule evaluate:
         loading=loading,
         scheme_files=lambda w: list(scheme_files(w)),
         files=lambda w: list(benchmark_files(w)),
+        pins=pins("lm"),
         code=lambda w: digest(
             "evaluate.py",
             *STUDY.benchmarks[w.benchmark].modules,

@@ -36,6 +36,7 @@ rule extract_patterns:
         importance=lambda w: w.importance.strip("-") or "magnitude",
         magnitudes=lambda w: stored_magnitudes(w.sparsity + w.of + w.importance + w.text),
         loading=loading,
+        pins=pins("lm"),
         code=digest("extract_patterns.py"),
     message:
         "Extracting activation patterns of {wildcards.model} at sparsity {wildcards.sparsity}{wildcards.of}{wildcards.importance}{wildcards.text}"

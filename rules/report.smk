@@ -67,6 +67,7 @@ rule summarise_patterns:
         mem_mb=1000,
         runtime=10,
     params:
+        pins=pins("report"),
         code=digest("summarise_patterns.py"),
     message:
         "How often neurons of {wildcards.model} are active at sparsity {wildcards.sparsity}"
@@ -109,6 +110,7 @@ rule draw_figures:
         config=CONFIG,
         figures=DRAWN,
         benchmarks=f"{RESULTS}/benchmarks",
+        pins=pins("report"),
         code=digest(
             "draw_figures.py", *(f"actsparse.report.figures.{module}" for module, _ in DRAWN.values())
         ),
@@ -146,6 +148,7 @@ rule compare_published:
     params:
         results=EVALUATIONS,
         config=CONFIG,
+        pins=pins("report"),
         code=digest("compare_published.py"),
     message:
         "Comparing with the published tables"
@@ -184,6 +187,7 @@ rule describe_results:
     params:
         results=EVALUATIONS,
         config=CONFIG,
+        pins=pins("report"),
         code=digest("describe_results.py"),
     message:
         "Listing the result files with checksums and versions"
@@ -210,6 +214,7 @@ rule archive:
         mem_mb=1000,
         runtime=30,
     params:
+        pins=pins("report"),
         code=digest("archive_study.py"),
     message:
         "Packing the study into {output}"

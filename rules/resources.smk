@@ -76,6 +76,7 @@ rule fetch_model:
         trust_remote_code=lambda w: CONFIG["models"][w.model]["trust_remote_code"],
         folder=FILES.output("model").removesuffix(".json"),
         lock_file=HUB_LOCK,
+        pins=pins("lm"),
         code=digest("fetch_model.py"),
     message:
         "Fetching model {wildcards.model}"
@@ -108,6 +109,7 @@ rule fetch_corpus:
         sha256=lambda w: CONFIG["corpora"][w.corpus].get("sha256"),
         split="{split}",
         lock_file=HUB_LOCK,
+        pins=pins("lm"),
         code=digest("fetch_corpus.py"),
     message:
         "Fetching split {wildcards.split} of corpus {wildcards.corpus}"
@@ -139,6 +141,7 @@ rule fetch_task:
         sha256=lambda w: CONFIG["tasks"].get(w.task, {}).get("sha256"),
         fewshot=any(CONFIG[word].get("num_fewshot") for word in STUDY.benchmarks),
         lock_file=HUB_LOCK,
+        pins=pins("lm"),
         code=digest("fetch_task.py"),
     message:
         "Fetching the items of {wildcards.task}"
@@ -211,6 +214,7 @@ rule make_windows:
         sequences=lambda w: CONFIG[w.use]["sequences"],
         join=lambda w: CONFIG["corpora"][CONFIG[w.use]["corpus"]]["join"],
         trust_remote_code=lambda w: CONFIG["models"][w.model]["trust_remote_code"],
+        pins=pins("lm"),
         code=digest("make_windows.py"),
     message:
         "Tokenising the {wildcards.use} text for {wildcards.model}"

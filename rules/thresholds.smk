@@ -35,6 +35,7 @@ rule measure_histograms:
     params:
         counted=lambda w: COUNTED[w.counted],
         loading=loading,
+        pins=pins("lm"),
         code=lambda w: digest("measure_histograms.py", SCORERS[COUNTED[w.counted]["scorer"]].module),
     message:
         "Counting activation magnitudes of {wildcards.model} ({params.counted[side]}s)"
@@ -68,6 +69,7 @@ rule search_allocation:
     params:
         search=CONFIG["allocation"] | {"until": HIGHEST_GREEDY, "limit": GREEDY_LIMIT},
         loading=loading,
+        pins=pins("lm"),
         code=digest("search_allocation.py"),
     message:
         "Greedy search for the sparsity of each projection of {wildcards.model}"
@@ -92,6 +94,7 @@ rule compute_thresholds:
         mem_mb=memory.asked_mb(memory.libraries()),
         runtime=10,
     params:
+        pins=pins("lm"),
         code=lambda w: digest(
             "compute_thresholds.py", *(["actsparse.calibration.greedy_search"] if w.searched else [])
         ),

@@ -1,15 +1,19 @@
 """The conda environments: each holds what the scripts of its rules import, in the pinned versions.
 
-Nothing is solved or installed: imports are read from the source, through the library, at any depth. (Under
-Snakemake a missing package may go unnoticed, because the host's packages are on a script's path, too.)
+Imports are read from the source, through the library, at any depth. (Under Snakemake a missing package may go
+unnoticed, because the host's packages are on a script's path, too.) In place of conda, which has no channel
+here, a plain virtual environment is made of what an environment gives to pip.
 """
 
 import ast
 import re
+import subprocess
 import sys
+import venv
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pin_environments
 import pytest
 import yaml
 from tiny_study import ROOT
@@ -137,8 +141,55 @@ def test_versions_are_the_pinned_ones(environment):
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_channels_are_strict(environment):
-    """conda-forge alone, and `nodefaults`, so that a user's own configuration adds no other channel."""
-    assert yaml.safe_load(environment.read_text())["channels"] == ["conda-forge", "nodefaults"]
+    """conda-forge alone: `nodefaults` is a channel that is not there to newer versions of conda."""
+    assert yaml.safe_load(environment.read_text())["channels"] == ["conda-forge"]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_environments_are_written_from_what_is_needed(environment):
+    """All that is needed is pinned, so that an environment is the same wherever it is made."""
+    assert environment.read_text() == pin_environments.environment(environment.stem), (
+        "run `python workflow_scripts/pin_environments.py`"
+    )
+
+
+def test_what_a_package_needs_is_found_at_any_depth_and_for_linux_alone():
+    assert {"lm-eval", "sacrebleu", "colorama"} <= pin_environments.needed(["lm_eval"])  # one after the other
+    assert "colorama" not in pin_environments.needed(["tqdm"])  # for Windows
+    with pytest.raises(ValueError, match="no-such-package: is not installed"):
+        pin_environments.needed(["no-such-package"])
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_what_pip_is_given_makes_an_environment_that_is_whole(environment, tmp_path):
+    """Every package is there in its version, no other is, and all imports of all scripts find theirs."""
+    entries = yaml.safe_load(environment.read_text())["dependencies"]
+    [from_pip] = [entry["pip"] for entry in entries if isinstance(entry, dict)]
+    (tmp_path / "requirements.txt").write_text("\n".join(from_pip))
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env/bin/python"
+
+    def run(*arguments):
+        done = subprocess.run(
+            [python, "-I", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=900,
+        )
+        assert not done.returncode, done.stdout
+        return done.stdout
+
+    run("-m", "pip", "install", "--quiet", "-r", str(tmp_path / "requirements.txt"))
+    assert run("-m", "pip", "check").strip().endswith("No broken requirements found.")
+    listed = run("-m", "pip", "list", "--format=freeze").split()
+    installed = {
+        normal(name): version for name, version in (line.split("==") for line in listed if "==" in line)
+    }
+    extra = {name for name in installed if name not in requirements(environment)}
+    assert extra <= {"pip", "setuptools", "triton"} | {name for name in extra if name.startswith(("nvidia-", "cuda-"))}
+    packages = set().union(*map(outside_imports, scripts_by_environment()[environment.name]))
+    run("-c", f"import {', '.join(sorted(packages))}")
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
