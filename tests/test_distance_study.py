@@ -1,0 +1,142 @@
+"""The benchmark distance: every kind of experiment beside the dense model, in tables and figures."""
+
+import csv
+import json
+
+import pytest
+import yaml
+from actsparse.benchmarks import BENCHMARKS
+from actsparse.errors import ConfigError
+from actsparse.study.loading import load_study
+from tiny_study import CONFIG, ROOT, make_study, run
+
+SCHEMA = ROOT / "rules/schemas/config.schema.yaml"
+TEXT = {"corpus": "facts", "split": "test", "sequence_length": 64, "sequences": 2}
+WITHOUT = {key: value for key, value in CONFIG.items() if key not in ("perplexity", "zero_shot")}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    asked = {
+        "distance": TEXT | {"tasks": ["boolq", "piqa"], "limit": 6, "batch_size": 2},
+        "decode": {"prompt_tokens": 8, "new_tokens": 4, "repeats": 1},
+        "experiments": CONFIG["experiments"] | {"greedy": {"preset": "teal", "sparsity": 0.4}},
+        "tables": {
+            "distances": {
+                "source": "evaluations",
+                "columns": ["experiment", "kl", "logit_rms", "choices_kl"],
+                "standard_errors": True,
+                "caption": "Distances.",
+            }
+        },
+    }
+    folder = make_study(tmp_path_factory.mktemp("distance"), WITHOUT | asked)
+    run(folder)
+    return folder
+
+
+def record(study, experiment):
+    return json.loads((study / f"results/tiny/evaluations/llama/{experiment}/distance.json").read_text())
+
+
+def rows(study, table):
+    with (study / f"results/tiny/tables/{table}.csv").open() as lines:
+        return {row["experiment"]: row for row in csv.DictReader(lines)}
+
+
+def test_dense_is_measured_and_is_no_distance_from_itself(study):
+    found = record(study, "dense")
+    for name in ("kl", "logit_rms", "tenfold_falls"):
+        assert found[name]["value"] == 0.0 and found[name]["per_window"] == [0.0, 0.0]
+    assert found["top1_agreement"]["value"] == 1.0
+    for task in ("boolq", "piqa"):
+        assert found["answers"][task]["items"] == 6
+        for name in ("flips", "right_to_wrong", "wrong_to_right", "choices_kl"):
+            assert found["answers"][task][name] == {"value": 0.0, "stderr": 0.0, "per_item": [0.0] * 6}
+
+
+def test_every_experiment_has_its_distance(study):
+    found = rows(study, "results")
+    assert len(found) == 8
+    for experiment, row in found.items():
+        kl = record(study, experiment)["kl"]
+        assert float(row["kl"]) == kl["value"] == sum(kl["per_window"]) / 2
+        assert (float(row["kl"]) > 0) == (experiment != "dense")
+        assert 0 <= float(row["top1_agreement"]) <= 1 and 0 <= float(row["flips"]) <= 1
+        assert float(row["flips"]) >= float(row["right_to_wrong"]) + float(row["wrong_to_right"]) - 1e-9
+        assert "logit_rms" not in row and "choices_kl" not in row
+    # On request.
+    for experiment, row in rows(study, "distances").items():
+        answers = record(study, experiment)["answers"]
+        kl = [answers[task]["choices_kl"] for task in ("boolq", "piqa")]
+        assert float(row["choices_kl"]) == pytest.approx((kl[0]["value"] + kl[1]["value"]) / 2)
+        error = (kl[0]["stderr"] ** 2 + kl[1]["stderr"] ** 2) ** 0.5 / 2
+        assert float(row["choices_kl_stderr"]) == pytest.approx(error)
+        assert (float(row["logit_rms"]) > 0) == (experiment != "dense")
+
+
+def test_figures_and_captions(study):
+    for figure in ("kl_ranking", "kl_sparsity", "kl_speed"):
+        assert (study / f"results/tiny/figures/{figure}.svg").exists()
+    caption = (study / "results/tiny/tables/results.md").read_text()
+    assert "Distance to the dense model on 2 windows of 64 tokens of facts" in caption
+    assert "Flipped answers on the first 6 items of boolq, piqa, 0-shot." in caption
+
+
+def test_the_dense_side_is_made_once(study):
+    assert [path.name for path in (study / "results/tiny/predictions/llama").iterdir()] == [
+        "distance.safetensors"
+    ]
+    assert [path.name for path in (study / "results/tiny/answers/llama").iterdir()] == ["distance.json"]
+
+
+def loaded(tmp_path, **distance):
+    return load_study(WITHOUT | {"distance": distance}, SCHEMA, make_study(tmp_path))
+
+
+def test_a_text_or_items_are_enough(tmp_path):
+    text = loaded(tmp_path / "text", **TEXT)
+    assert set(text.benchmarks["distance"].reads(text.config)) == {"windows", "predictions"}
+    names = {column.name for column in BENCHMARKS["distance"].columns(text.config)}
+    assert names == {"kl", "top1_agreement", "tenfold_falls", "logit_rms"}
+    items = loaded(tmp_path / "items", tasks=["boolq", "piqa"])
+    assert set(items.benchmarks["distance"].reads(items.config)) == {"tasks", "answers"}
+    names = {column.name for column in BENCHMARKS["distance"].columns(items.config)}
+    assert names == {"flips", "right_to_wrong", "wrong_to_right", "choices_kl"}
+    assert BENCHMARKS["distance"].tokens_at_once(items.config) == 8 * 512
+
+
+def test_a_study_of_items_alone_has_no_figure_of_texts(tmp_path):
+    config = WITHOUT | {"distance": {"tasks": ["piqa"], "limit": 2}}
+    config["tasks"] = {"piqa": CONFIG["tasks"]["piqa"]}
+    config["experiments"] = {"dense": {}, "act": {"method": "prune_activations", "pattern": "2:4"}}
+    folder = make_study(tmp_path / "study", {key: config[key] for key in config if key != "calibration"})
+    run(folder)
+    figures = {path.stem for path in (folder / "results/tiny/figures").glob("*.svg")}
+    assert not {name for name in figures if name.startswith("kl")}
+    assert set(rows(folder, "results")["act"]) >= {"flips", "right_to_wrong", "wrong_to_right"}
+
+
+@pytest.mark.parametrize(
+    ("distance", "told"),
+    [
+        ({}, r"distance: nothing to measure \(give corpus and split, tasks, or both\)"),
+        ({"corpus": "facts"}, r"distance.split: missing \(required with a text\)"),
+        ({"split": "test", "tasks": ["boolq"]}, r"distance.corpus: missing"),
+        (TEXT | {"limit": 5}, r"distance.limit: would be ignored \(there are no distance.tasks\)"),
+        ({"tasks": ["boolq"], "sequences": 5}, r"distance.sequences: would be ignored"),
+        ({"tasks": ["boolk"]}, "distance.tasks: 'boolk' is unknown"),
+        (
+            {"tasks": ["boolq", "piqa", "gsm8k"]},
+            r"'gsm8k' is not allowed \(its output_type is generate_until, allowed: multiple_choice\)",
+        ),
+        (TEXT | {"corpus": "fact"}, r"distance.corpus: 'fact' .*allowed: facts"),
+        (TEXT | {"sequence_length": 1024}, "distance.sequence_length: windows of 1024 tokens are longer"),
+        (TEXT | {"sequence_length": 1}, "distance.sequence_length: 1 is not allowed"),
+        (TEXT | {"window": 1}, "distance.window: unknown key"),
+    ],
+)
+def test_bad_configs_are_refused(tmp_path, distance, told):
+    config = yaml.safe_load(yaml.safe_dump(WITHOUT | {"distance": distance}))
+    with pytest.raises(ConfigError, match=told):
+        load_study(config, SCHEMA, make_study(tmp_path))
