@@ -9,6 +9,7 @@ import torch
 
 from actsparse.jobs.files import atomic_path
 from actsparse.jobs.tensor_files import opened
+from actsparse.models.text_bytes import predicted_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,7 +21,7 @@ def make_windows(
     sequence_length: int,
     sequences: int | None,
     join: str = "\n\n",
-) -> tuple[torch.Tensor, dict[str, int]]:
+) -> tuple[torch.Tensor, dict[str, int | list[int]]]:
     """Cut a corpus into non-overlapping windows of tokens.
 
     The texts are joined with `join`, by default with blank lines, and tokenised once, with the special tokens
@@ -28,9 +29,13 @@ def make_windows(
     taken, evenly spaced over the text (window i * total // sequences), or all of them when it is None.
 
     Returns int32 token ids (windows, sequence_length) and the numbers `sequence_length`, `windows`,
-    `total_windows` and `tokens` (in the whole text). Raises ValueError when the text is too short.
+    `total_windows` and `tokens` (in the whole text); where the tokenizer tells where tokens lie in the text,
+    also `predicted_bytes` of each window, see the function. Raises ValueError when the text is too short.
     """
-    tokens = tokenizer(join.join(texts), verbose=False)["input_ids"]
+    text = join.join(texts)
+    tells = {"return_offsets_mapping": True} if getattr(tokenizer, "is_fast", False) else {}
+    encoded = tokenizer(text, verbose=False, **tells)
+    tokens = encoded["input_ids"]
     total = len(tokens) // sequence_length
     wanted = total if sequences is None else sequences
     if not 0 < wanted <= total:
@@ -39,14 +44,17 @@ def make_windows(
             f" asked for {'at least 1' if sequences is None else sequences}"
         )
     ids = torch.tensor(tokens[: total * sequence_length], dtype=torch.int32).reshape(total, sequence_length)
-    windows = ids[torch.arange(wanted) * total // wanted]
-    info = {
+    chosen = torch.arange(wanted) * total // wanted
+    info: dict[str, int | list[int]] = {
         "sequence_length": sequence_length,
         "windows": wanted,
         "total_windows": total,
         "tokens": len(tokens),
     }
-    return windows, info
+    if tells:
+        every = predicted_bytes(text, encoded["offset_mapping"], sequence_length)
+        info["predicted_bytes"] = [every[i] for i in chosen.tolist()]
+    return ids[chosen], info
 
 
 def part_of_text(info: dict[str, str | int | float], windows: int) -> float:
