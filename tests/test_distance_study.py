@@ -148,7 +148,9 @@ def test_a_study_of_items_alone_has_no_figure_of_texts(items):
 
 
 def loaded(tmp_path, **distance):
-    return load_study(WITHOUT | {"distance": distance}, SCHEMA, make_study(tmp_path))
+    config = WITHOUT | {"distance": distance}
+    tasks = {key: CONFIG["tasks"][key] for key in distance.get("tasks", [])}
+    return load_study(config | {"tasks": tasks}, SCHEMA, make_study(tmp_path))
 
 
 def test_a_text_or_items_are_enough(tmp_path):
