@@ -87,6 +87,21 @@ def matrix_memory(shape, dtype, wildcards):
     return memory.centroid_matrix(max(memory.widths(shape).values()), clusters)
 
 
+def predictions_memory(shape, dtype, wildcards):
+    """What a dense pass over a text needs, and what is kept of all of it."""
+    benchmark, text = STUDY.benchmarks[wildcards.use], CONFIG[wildcards.use]
+    length, windows = text["sequence_length"], text["sequences"] or 256
+    return memory.predictions(shape, dtype, length, windows, benchmark.logit_rows)
+
+
+def answers_memory(shape, dtype, wildcards):
+    """What a dense evaluation of items needs."""
+    benchmark = STUDY.benchmarks[wildcards.use]
+    made = memory.libraries(others_mb=benchmark.libraries_mb) - memory.libraries()
+    tokens = benchmark.tokens_at_once(CONFIG)
+    return memory.evaluation(shape, dtype, tokens, copies=benchmark.logit_copies, made=made)
+
+
 def evaluation_memory(shape, dtype, wildcards):
     """What the benchmark's own libraries need, a pass of its tokens, and the experiment's scheme."""
     benchmark, kind = STUDY.benchmarks[wildcards.benchmark], STUDY.experiments[wildcards.experiment].kind

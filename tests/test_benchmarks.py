@@ -67,6 +67,7 @@ def test_a_ratio_follows_its_column():
     assert names == [
         "perplexity",
         "perplexity_over_dense",
+        "bits_per_byte",
         "part_of_text",
         "boolq",
         "gsm8k",

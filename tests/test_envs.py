@@ -187,7 +187,9 @@ def test_what_pip_is_given_makes_an_environment_that_is_whole(environment, tmp_p
         normal(name): version for name, version in (line.split("==") for line in listed if "==" in line)
     }
     extra = {name for name in installed if name not in requirements(environment)}
-    assert extra <= {"pip", "setuptools", "triton"} | {name for name in extra if name.startswith(("nvidia-", "cuda-"))}
+    assert extra <= {"pip", "setuptools", "triton"} | {
+        name for name in extra if name.startswith(("nvidia-", "cuda-"))
+    }
     packages = set().union(*map(outside_imports, scripts_by_environment()[environment.name]))
     run("-c", f"import {', '.join(sorted(packages))}")
 
@@ -205,3 +207,14 @@ def test_environments_and_installation_have_one_python():
         if isinstance(entry, str) and entry.startswith("python")
     }
     assert len(pythons) == 1
+
+
+def test_a_changed_version_reruns_what_it_is_used_by():
+    """Jobs depend on the versions of their environment, by `pins`, and not on its file."""
+    for rules in (ROOT / "rules").glob("*.smk"):
+        for rule in RULE.findall(rules.read_text()):
+            environment = re.search(r'"\.\./envs/(\w+)\.yaml"', rule)
+            if environment and "code=" in rule:
+                assert f'pins=pins("{environment[1]}")' in rule, rule
+    for profile in (ROOT / "profiles").glob("*/config.yaml"):
+        assert "software-env" not in profile.read_text()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from actsparse.evaluation.perplexity import measure_perplexity
+from actsparse.evaluation.perplexity import bits_per_byte, measure_perplexity
 from tiny_models import load_tiny_model, save_tiny_model
 
 
@@ -39,3 +39,15 @@ def test_a_perplexity_that_is_not_finite_is_none(model):
     measured = measure_perplexity(model, windows(2, 8))
     hook.remove()
     assert measured["value"] is None and measured["stderr"] is None
+
+
+def test_bits_a_byte_are_the_definition():
+    nll, tokens, sizes = [2.0, 3.0, 2.5], 7, [20, 40, 30]
+    found = bits_per_byte(nll, tokens, sizes)
+    value = (2.0 + 3.0 + 2.5) * 7 / math.log(2) / 90
+    assert found["value"] == pytest.approx(value, rel=1e-12)
+    rests = [a * 7 / math.log(2) - value * size for a, size in zip(nll, sizes, strict=True)]
+    error = math.sqrt(sum(rest**2 for rest in rests) / 2) / 30 / math.sqrt(3)
+    assert found["stderr"] == pytest.approx(error, rel=1e-9)
+    assert bits_per_byte([2.0], 7, [20])["stderr"] is None
+    assert bits_per_byte([2.0, None], 7, [20, 20]) == {"value": None, "stderr": None}

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from actsparse.models.text_bytes import predicted_bytes
 from actsparse.models.windows import (
     documents_of_windows,
     load_windows,
@@ -44,6 +45,29 @@ def test_joined_as_wanted(join, tokens):
 def test_which_part_of_the_text_windows_are(windows, tokens, of_source, part):
     info = {"sequence_length": 3, "tokens": tokens, "part_of_source": of_source}
     assert part_of_text(info, windows) == part
+
+
+def test_bytes_of_predicted_tokens():
+    """The tokens of a byte-level tokenizer are written with one letter for each byte."""
+    tokenizer = tiny_tokenizer()
+    text = "The river of Norway; na\u00efve, \u4e2d\u6587 \U0001f30a was discovered in 1900."
+    windows, info = make_windows(tokenizer, [text], 4, None)
+    for window, size in zip(windows.tolist(), info["predicted_bytes"], strict=True):
+        written = sum(map(len, tokenizer.convert_ids_to_tokens(window[1:])))
+        # A character of several bytes counts with its first token, so a window that begins or ends within
+        # one has up to three bytes more or less.
+        assert abs(size - written) <= 3
+    whole, info = make_windows(tokenizer, [text], len(tokenizer(text)["input_ids"]), None)
+    first = len(tokenizer.convert_ids_to_tokens(whole[0, 0].item()))
+    assert info["predicted_bytes"] == [len(text.encode()) - first]
+
+
+def test_bytes_count_with_their_first_token():
+    # "<s>", "a", the three bytes of a Chinese character as a token each, "b"; a blank that no token has; eos.
+    offsets = [(0, 0), (0, 1), (1, 2), (1, 2), (1, 2), (3, 4), (0, 0), (0, 0)]
+    assert predicted_bytes("a\u4e2d b", offsets, 4) == [1 + 3, 2]
+    assert predicted_bytes("a\u4e2d b", offsets, 3) == [4, 2]
+    assert predicted_bytes("a\u4e2d b", offsets, 8) == [6]
 
 
 def test_evenly_spaced():

@@ -143,6 +143,20 @@ ARTIFACTS = {
         "`<layer>/weight`: weights that SparseGPT pruned and updated",
         name="{experiment}",
     ),
+    "predictions": Artifact(
+        "predictions/{model}/{name}.safetensors",
+        ("predict_text",),
+        "of the dense model, for each token of a text: `tokens`, the 64 most probable next ones, `logs`, "
+        "their log-probabilities and that of all others together, `following`, that of the one that follows",
+        name="{use}",
+    ),
+    "answers": Artifact(
+        "answers/{model}/{name}.json",
+        ("answer_items",),
+        "of the dense model, for each item of each task: log-likelihoods of its choices, and whether "
+        "it is right",
+        name="{use}",
+    ),
     "evaluation": Artifact(
         "evaluations/{model}/{name}.json",
         ("evaluate",),

@@ -28,11 +28,11 @@ class Perplexity(OverText):
     logit_rows = 2 * 256  # TOKENS_PER_CHUNK, and their logarithms
 
     def measure(self, run: "Run") -> dict[str, Any]:
-        """Return `value`, `stderr` and what they were measured on, see `measure_perplexity`.
+        """Return what `measure_perplexity` does, `bits_per_byte`, and on which text.
 
         `window_documents` tells of each window its first and last document and the one it has most of.
         """
-        from actsparse.evaluation.perplexity import measure_perplexity
+        from actsparse.evaluation.perplexity import bits_per_byte, measure_perplexity
         from actsparse.models.windows import load_windows, part_of_text
 
         windows, info = load_windows(run.files["windows"])
@@ -40,21 +40,28 @@ class Perplexity(OverText):
         text = {key: info[key] for key in ("corpus", "split", "documents", "of_documents")}
         with run.sparse() as model:
             measured = measure_perplexity(model, windows)
-        documents = info.get("window_documents")
-        known = {} if documents is None else {"window_documents": documents[: len(windows)]}
-        return measured | known | {"text": text | {"part": part_of_text(info, len(windows))}}
+        if documents := info.get("window_documents"):
+            measured["window_documents"] = documents[: len(windows)]
+        if sizes := info.get("predicted_bytes"):
+            tokens = measured["sequence_length"] - 1
+            bits = bits_per_byte(measured["nll_per_window"], tokens, sizes[: len(windows)])
+            measured |= {"bits_per_byte": bits, "bytes": sum(sizes[: len(windows)])}
+        return measured | {"text": text | {"part": part_of_text(info, len(windows))}}
 
     def columns(self, config: Config, records: Records = ()) -> list[Column]:
-        """Return perplexity, its ratio to the dense model's, and the part of the text that it is of."""
+        """Return perplexity and its ratio to the dense model's; on request bits a byte, part of text."""
         return [
             Column("perplexity", large=True, better="lower", headline=True, over_dense=True, paired="ratio"),
+            Column("bits_per_byte", "bits a byte", better="lower"),
             Column("part_of_text", "part of the text", significant=3),
         ]
 
     def numbers(self, record: dict[str, Any]) -> Numbers:
         """Return the value and its standard error over windows."""
+        bits = record.get("bits_per_byte", {})
         return {
             "perplexity": (number(record["value"]), number(record.get("stderr"))),
+            "bits_per_byte": (number(bits.get("value")), number(bits.get("stderr"))),
             "part_of_text": (number(record.get("text", {}).get("part")), math.nan),
         }
 

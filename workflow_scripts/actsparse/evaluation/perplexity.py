@@ -31,6 +31,23 @@ def measure_perplexity(model: nn.Module, windows: Tensor) -> dict[str, float | i
     }
 
 
+def bits_per_byte(nll: list[float | None], tokens: int, sizes: list[int]) -> dict[str, float | None]:
+    """Return {"value", "stderr"} of the bits that a byte of text costs.
+
+    `nll` are the windows' mean negative log-likelihoods of their `tokens` predicted tokens, in nats, `sizes`
+    the bytes that these stand for. The value is the sum of nats over the sum of bytes times log 2; its error
+    is that of a ratio of means over windows, by the delta method, None for one window. Both are None where
+    a value is not finite.
+    """
+    if None in nll or not sum(sizes):
+        return {"value": None, "stderr": None}
+    bits = torch.tensor(nll, dtype=torch.float64) * tokens / math.log(2)
+    size = torch.tensor(sizes, dtype=torch.float64)
+    value = bits.sum() / size.sum()
+    error = (bits - value * size).std() / size.mean() / math.sqrt(len(nll)) if len(nll) > 1 else None
+    return {"value": value.item(), "stderr": None if error is None else error.item()}
+
+
 @torch.inference_mode()
 def window_nll(model: nn.Module, window: Tensor) -> float:
     """Return the mean negative log-likelihood of the tokens of `window`, int (length), after its first."""

@@ -11,6 +11,7 @@ import torch
 
 from actsparse.jobs.files import atomic_path
 from actsparse.jobs.tensor_files import opened
+from actsparse.models.text_bytes import predicted_bytes
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
@@ -22,7 +23,7 @@ def make_windows(
     sequence_length: int,
     sequences: int | None,
     join: str = "\n\n",
-) -> tuple[torch.Tensor, dict[str, int | list[list[int]]]]:
+) -> tuple[torch.Tensor, dict[str, int | list[int] | list[list[int]]]]:
     """Cut a corpus into non-overlapping windows of tokens.
 
     The texts are joined with `join`, by default with blank lines, and tokenised once, with the special tokens
@@ -31,10 +32,13 @@ def make_windows(
 
     Returns int32 token ids (windows, sequence_length) and the numbers `sequence_length`, `windows`,
     `total_windows` and `tokens` (in the whole text); where the tokenizer knows which characters a token is
-    of, also `window_documents`, see `documents_of_windows`. Raises ValueError when the text is too short.
+    of, also `window_documents` and `predicted_bytes` of each window, see the functions. Raises ValueError when
+    the text is too short.
     """
     texts = list(texts)
-    encoded = tokenizer(join.join(texts), verbose=False)
+    text = join.join(texts)
+    tells = {"return_offsets_mapping": True} if getattr(tokenizer, "is_fast", False) else {}
+    encoded = tokenizer(text, verbose=False, **tells)
     tokens = encoded["input_ids"]
     total = len(tokens) // sequence_length
     wanted = total if sequences is None else sequences
@@ -45,17 +49,19 @@ def make_windows(
         )
     ids = torch.tensor(tokens[: total * sequence_length], dtype=torch.int32).reshape(total, sequence_length)
     chosen = torch.arange(wanted) * total // wanted
-    info = {
+    info: dict[str, int | list[int] | list[list[int]]] = {
         "sequence_length": sequence_length,
         "windows": wanted,
         "total_windows": total,
         "tokens": len(tokens),
     }
-    if getattr(encoded, "is_fast", False):
+    if tells:
         spans = [
             _characters(encoded, window * sequence_length, sequence_length) for window in chosen.tolist()
         ]
         info["window_documents"] = documents_of_windows(spans, list(map(len, texts)), len(join))
+        every = predicted_bytes(text, encoded["offset_mapping"], sequence_length)
+        info["predicted_bytes"] = [every[i] for i in chosen.tolist()]
     return ids[chosen], info
 
 

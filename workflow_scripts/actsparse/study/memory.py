@@ -46,6 +46,7 @@ PRUNING_WEIGHT = 16
 SHARD, BLOCK, CACHE = 2**28, 2**26, 2**30
 WEIGHED_ROWS = 2**14  # patterns that are weighed at a time
 PLANES = 1 + 6 + 8  # bits of a weighted neuron: whether it is active, its weight in assignment and in update
+KEPT = 64  # tokens of a prediction that are stored
 BIN_BYTES = 8 * 45058  # of a histogram
 
 
@@ -308,6 +309,16 @@ def evaluation(
     last = waiting + logits(shape, dtype, tokens, copies) + 4 * rows * shape["vocab_size"]
     small = tokens * shape["intermediate_size"] * BYTES[dtype] <= KEPT_BLOCK
     return held + max(before, work + last if small else max(work, last))
+
+
+def predictions(shape: Shape, dtype: str, length: int, windows: int, rows: int) -> int:
+    """Return what a dense pass over a text needs that keeps KEPT tokens of each prediction.
+
+    `rows` of logits are there in float32; what is kept, twice when it is written.
+    """
+    kept = min(KEPT, shape["vocab_size"])
+    each = kept * (2 if shape["vocab_size"] <= 2**16 else 4) + 2 * (kept + 1) + 2
+    return evaluation(shape, dtype, length, rows=rows) + 2 * each * length * windows
 
 
 def codebook(shape: Shape, tokens: int, clusters: int, layers: int, router: bool, groups: int = 1) -> int:

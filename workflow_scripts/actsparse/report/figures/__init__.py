@@ -21,9 +21,9 @@ def figures_of(config: dict[str, Any], measured: set[str]) -> dict[str, tuple[st
     asked = {word: benchmark for word, benchmark in BENCHMARKS.items() if word in config}
     columns = {column.name for column in benchmark_columns(config)}
     for benchmark in asked.values():
-        if column := benchmark.ranked:
+        if (column := benchmark.ranked) in columns:
             figures[f"{column}_ranking"] = ("ranking", (column,))
-        if column := benchmark.against_sparsity:
+        if (column := benchmark.against_sparsity) in columns:
             figures[f"{column}_sparsity"] = ("against_sparsity", (column,))
         figures |= {
             name: ("against", pair) for name, pair in benchmark.against.items() if columns.issuperset(pair)
