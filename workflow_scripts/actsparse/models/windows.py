@@ -32,8 +32,8 @@ def make_windows(
 
     Returns int32 token ids (windows, sequence_length) and the numbers `sequence_length`, `windows`,
     `total_windows` and `tokens` (in the whole text); where the tokenizer knows which characters a token is
-    of, also `window_documents` and `predicted_bytes` of each window, see the functions. Raises ValueError when
-    the text is too short.
+    of, also `window_documents` and `predicted_bytes` of each window, see the functions. Raises ValueError
+    when the text is too short.
     """
     texts = list(texts)
     text = join.join(texts)
