@@ -129,6 +129,7 @@ STUDIES = {
     "methods_at_equal_sparsity": HOURS,
     "nm_activation_pruning": HUB_AND_GPU,
     "nm_activation_pruning_offline": HOURS,
+    "rotations": HOURS,
     "routers": HOURS,
     "thresholds": HUB_AND_GPU,
 }
