@@ -1,5 +1,6 @@
 """Published numbers beside ours, with a verdict for each cell."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,8 +18,8 @@ NOT_COMPARABLE, NOT_PUBLISHED = "not comparable", "not published"
 VERDICTS = (WITHIN, OUTSIDE, NOT_COMPARABLE, NOT_PUBLISHED)
 COUNT = "replaced_linear_layers"
 COUNT_AS_PUBLISHED = "replaced_linear_layers_as_published"
-# By which fields of a cell an entry of known_differences.yaml is found, besides what was pruned.
-MATCHED = ("table", "model", "row", "metric", "source")
+# By which fields of a cell an entry of known_differences.yaml is found, besides its row and what was pruned.
+MATCHED = ("table", "model", "metric", "source")
 COLUMNS = [
     "published_model",
     "row",
@@ -114,6 +115,7 @@ def known_difference(cell: Cell, known: list[dict[str, Any]]) -> str:
     """Return why a correct run cannot reproduce a published number; "" where nothing is known against it."""
     for entry in known:
         fits = all(getattr(cell, key) == value for key, value in entry.items() if key in MATCHED)
+        fits = fits and re.fullmatch(entry.get("row", ".*"), cell.row)
         pruned = cell.row != "none" and set(entry.get("pruned", [])) - set(cell.left_out)
         if fits and (pruned or "pruned" not in entry):
             return entry["reason"]
