@@ -239,6 +239,14 @@ def test_mitigations_as_published(model):
     smoothing = build("smoothing", MITIGATIONS, {}, as_published=True)
     s = (x.abs().amax((0, 1)) / site.weight.abs().amax(0)).sqrt()
     torch.testing.assert_close(smoothing.prepare(x, site), x / s)
+    assert smoothing.restore(kept, x, site) is kept
+    rounded = (site.weight * s).double()  # in float32, before the product
+    torch.testing.assert_close(
+        smoothing.correct(torch.zeros(1), kept, x, site).double(),
+        kept.double() @ rounded.T,
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 def test_a_constant_token_stays_finite_under_variance(model):

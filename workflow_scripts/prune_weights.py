@@ -16,12 +16,12 @@ def prune_weights(
     """Write the pruned weights of the experiment's projections to `output`."""
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.calibration.sparsegpt import prune_model
-    from actsparse.methods.building import pattern_of
+    from actsparse.methods.building import pattern_of, published_pattern
     from actsparse.methods.per_site import save_per_site
     from actsparse.models.opening import open_model_and_windows
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
-    pattern = pattern_of(params["pattern"])
+    pattern = published_pattern(params, pattern_of(params["pattern"]), "weight")
     pruned = prune_model(loaded, tokens, pattern, params["projections"], params.get("layers"))
     save_per_site(pruned, output)
 

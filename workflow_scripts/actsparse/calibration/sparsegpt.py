@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from actsparse.calibration.second_moments import second_moments
 from actsparse.methods.patterns.n_of_m import NOfM
 from actsparse.methods.patterns.top_k import TopK
+from actsparse.methods.patterns.top_k_as_published import TopKAsPublished
 from actsparse.methods.per_site import PerSite
 from actsparse.models.layerwise import walk_layers
 from actsparse.models.sites import Site, find_sites
@@ -25,7 +26,7 @@ DAMPING = 0.01
 def prune_model(
     model: nn.Module,
     windows: Tensor,
-    pattern: NOfM | TopK,
+    pattern: NOfM | TopK | TopKAsPublished,
     projections: Iterable[str],
     layers: str | None = None,
 ) -> PerSite:
@@ -53,11 +54,12 @@ def prune_model(
 
 
 @torch.no_grad()
-def prune_weight(weight: Tensor, hessian: Tensor, pattern: NOfM | TopK) -> Tensor:
+def prune_weight(weight: Tensor, hessian: Tensor, pattern: NOfM | TopK | TopKAsPublished) -> Tensor:
     """Return the pruned and updated weight (out, in), float32, for H = X^T X (in, in).
 
     N:M groups are chosen when their first column is reached. Unstructured, the weights of least cost are
-    chosen in each block of 128 columns over all rows together, as published, so rows may differ in sparsity.
+    chosen in each block of 128 columns over all rows together, as published, so rows may differ in sparsity;
+    TopKAsPublished drops, beyond TopK's, those that cost as much as the first weight that TopK keeps.
     """
     weight, hessian = weight.float().clone(), hessian.float().clone()
     diagonal = hessian.diagonal()
@@ -90,5 +92,5 @@ def prune_weight(weight: Tensor, hessian: Tensor, pattern: NOfM | TopK) -> Tenso
     return weight
 
 
-def _chosen(costs: Tensor, pattern: TopK) -> Tensor:
+def _chosen(costs: Tensor, pattern: TopK | TopKAsPublished) -> Tensor:
     return pattern.mask(costs.abs().reshape(1, -1), None).reshape(costs.shape)

@@ -85,8 +85,8 @@ class PruneActivations(Pruning):
         sparsities: str | Path | None = None,
     ) -> "Scheme":
         """Return the scheme, given statistics and parameters by site and a table of sparsities, as needed."""
-        from actsparse.methods.building import build_scheme, pattern_of
+        from actsparse.methods.building import build_scheme, pattern_of, published_pattern
 
-        pattern = pattern_of(self.params["pattern"], sparsities)
+        pattern = published_pattern(self.params, pattern_of(self.params["pattern"], sparsities), "input")
         tables = {"statistics": statistics, "parameters": parameters, "rotations": rotations}
         return build_scheme("input", self.params, pattern, **tables)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actsparse.kinds.keys import EVERYTHING, LAYERS, PATTERN, projections
+from actsparse.kinds.keys import AS_PUBLISHED, EVERYTHING, LAYERS, PATTERN, projections
 from actsparse.kinds.pruning import Pruning
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ class PruneWeights(Pruning):
     keys = {
         "pattern": PATTERN,
         "scorer": {"description": "What ranks the weights.", "type": "string", "default": "magnitude"},
+        "as_published": AS_PUBLISHED,
         "layers": LAYERS,
         "projections": projections(EVERYTHING),
     }
@@ -37,7 +38,7 @@ class PruneWeights(Pruning):
         sparsities: str | Path | None = None,
     ) -> "Scheme":
         """Return the scheme; weights that were pruned beforehand (`parameters`) are taken as they are."""
-        from actsparse.methods.building import build_scheme, pattern_of
+        from actsparse.methods.building import build_scheme, pattern_of, published_pattern
         from actsparse.methods.mitigations.stored_weights import StoredWeights
         from actsparse.methods.patterns.full import Full
 
@@ -45,5 +46,5 @@ class PruneWeights(Pruning):
             return build_scheme(
                 "weight", self.params, Full(), parameters=parameters, mitigation=StoredWeights
             )
-        pattern = pattern_of(self.params["pattern"], sparsities)
+        pattern = published_pattern(self.params, pattern_of(self.params["pattern"], sparsities), "weight")
         return build_scheme("weight", self.params, pattern, statistics=statistics)

@@ -7,6 +7,8 @@ from typing import Any
 from actsparse.methods.mitigations import MITIGATIONS
 from actsparse.methods.patterns import PATTERNS
 from actsparse.methods.patterns.notation import parse_pattern
+from actsparse.methods.patterns.top_k import TopK
+from actsparse.methods.patterns.top_k_as_published import TopKAsPublished
 from actsparse.methods.per_site import load_per_site
 from actsparse.methods.rotations import ROTATIONS
 from actsparse.methods.scorers import SCORERS
@@ -54,6 +56,18 @@ def build_scheme(
         rotation=with_options(rotation, options) if rotation else None,
         drops_bias=as_published and side == "input",
     )
+
+
+def published_pattern(params: dict[str, Any], pattern: Pattern, side: Side) -> Pattern:
+    """Return what the artifact of arXiv 2509.22166 puts in place of an experiment's `pattern`."""
+    if not (params.get("as_published") and isinstance(pattern, TopK)):
+        return pattern
+    says = SCORERS[params["scorer"]].says
+    if side == "weight":
+        over_all = says.get("over_the_matrix_as_published")
+        return TopKAsPublished(float(pattern.sparsity), "matrix") if over_all else pattern
+    over = "batch" if says.get("over_the_batch_as_published") else "row"
+    return TopKAsPublished(float(pattern.sparsity), over)
 
 
 def pattern_of(value: str | float, sparsities: str | Path | None = None) -> Pattern:

@@ -22,6 +22,7 @@ from actsparse.methods.mitigations.variance_scale_shift import VarianceScaleShif
 from actsparse.methods.patterns.n_of_m import NOfM
 from actsparse.methods.patterns.threshold import Threshold
 from actsparse.methods.patterns.top_k import TopK
+from actsparse.methods.patterns.top_k_as_published import TopKAsPublished
 from actsparse.methods.patterns.top_k_table import TopKTable
 from actsparse.methods.scorers.amber import Amber
 from actsparse.methods.scorers.magnitude import Magnitude
@@ -42,10 +43,14 @@ def check_inputs(scheme: Scheme) -> None:
     if scheme.rotation is not None:
         raise CannotExecute(f"rotation {scheme.rotation.word}: weights are not turned ahead of time yet")
     kind = type(scheme.mitigation)
-    if kind is LearnedShift and scheme.mitigation.as_published:
+    if kind in (LearnedShift, Smoothing) and scheme.mitigation.as_published:
         raise CannotExecute(
-            "mitigation learned_shift as published takes its values from the first batch that it sees; "
-            "one token at a time has no such batch"
+            f"mitigation {kind.word} as published takes its values from the batch that it sees; one token at "
+            "a time has no such batch"
+        )
+    if isinstance(scheme.pattern, TopKAsPublished) and scheme.pattern.over == "batch":
+        raise CannotExecute(
+            "unstructured sparsity as published compares all tokens of a batch; one has no such"
         )
     if kind not in (*SHIFTING, *KEEP_ZEROS):
         raise CannotExecute(f"mitigation {kind.__name__}: it is not known whether zeros stay zero")

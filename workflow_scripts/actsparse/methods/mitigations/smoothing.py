@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from actsparse.methods.mitigations.mitigation import Mitigation
 from actsparse.methods.per_site import PerSite, of_site
@@ -15,7 +16,8 @@ class Smoothing(Mitigation):
     """x / s is pruned and multiplied with W * s, s_i = sqrt(max abs X_:,i / max abs W_:,i).
 
     The survivors are multiplied by s instead of the weight: the same product, and the weight stays as it
-    is. The maximum of X is that of calibration inputs; as published, of the current batch.
+    is. The maximum of X is that of calibration inputs; as published, of the current batch, and W * s is
+    rounded before the product.
     """
 
     word = "smoothing"
@@ -27,6 +29,12 @@ class Smoothing(Mitigation):
     as_published: bool = False
 
     reads_site = True
+
+    @property
+    def corrects_output(self) -> bool:
+        """Whether the layer's own product is replaced."""
+        return self.as_published
+
     weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def scale(self, x: Tensor, site: Site) -> Tensor:
@@ -45,5 +53,9 @@ class Smoothing(Mitigation):
         return x / self.scale(x, site)
 
     def restore(self, kept: Tensor, x: Tensor, site: Site) -> Tensor:
-        """Return kept * s."""
-        return kept * self.scale(x, site)
+        """Return kept * s; as published, kept, whose product `correct` makes."""
+        return kept if self.as_published else kept * self.scale(x, site)
+
+    def correct(self, y: Tensor, kept: Tensor, x: Tensor, site: Site) -> Tensor:
+        """Return kept (W * s)^T, in place of y; biases are dropped as published."""
+        return linear(kept, site.module.weight * self.scale(x, site))

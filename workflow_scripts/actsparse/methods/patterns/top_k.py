@@ -53,8 +53,8 @@ def top_k_mask(scores: Tensor, k: int) -> Tensor:
 
     Elements above the k-th best score are in; those equal to it fill the room that is left, from the left.
     """
-    if k == scores.shape[-1]:
-        return torch.ones_like(scores, dtype=torch.bool)
+    if k in (0, scores.shape[-1]):
+        return torch.full_like(scores, k > 0, dtype=torch.bool)
     threshold = scores.topk(k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
     above = scores > threshold
     tied = scores == threshold

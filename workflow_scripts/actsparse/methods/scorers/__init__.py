@@ -8,6 +8,9 @@ A scorer says of itself, in its class:
         but some projections' outputs, `counted` names these.
     statistics: whether it needs statistics of calibration inputs.
     from_the_batch_as_published: as published, what it needs comes from the batch that it ranks.
+    over_the_batch_as_published, over_the_matrix_as_published: as published, unstructured sparsity compares
+        all tokens of a batch by it, or all weights of a matrix, not those of a row.
+    seeded_as_published: whether it draws random numbers as published, from the study's seed.
     unchanged_input: whether its statistics are of inputs that no mitigation has changed.
     seeded: whether it draws random numbers, from the study's seed.
     made_by: the artifact that holds weights which are pruned for it beforehand.

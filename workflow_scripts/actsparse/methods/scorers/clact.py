@@ -19,6 +19,7 @@ class Clact:
 
     word = "clact"
     ranks = ("input",)
+    over_the_batch_as_published = True
     statistics = True
     from_the_batch_as_published = True
     unchanged_input = True

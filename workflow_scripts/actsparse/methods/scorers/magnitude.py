@@ -13,6 +13,7 @@ class Magnitude:
 
     word = "magnitude"
     ranks = ("input", "output", "weight")
+    over_the_matrix_as_published = True
     thresholds = True
 
     reads_site = False
