@@ -18,7 +18,7 @@ PAGES = [
     *sorted((ROOT / "configs").glob("*.yaml")),
     *(ROOT / name / "README.md" for name in ("published", "results")),
 ]
-PROGRAMS = "make|snakemake|python|pip|git|unzip|sha256sum"
+PROGRAMS = "make|snakemake|python|pip|git|unzip|sha256sum|conda"
 
 
 @dataclass
@@ -65,6 +65,9 @@ COMMANDS = {
     # README
     "git clone <this repository> actsparse && cd actsparse": Needs("the address of the repository"),
     "make demo": Elsewhere("test_docs.py::test_the_demo_ends_with_its_tables_and_where_the_report_is_made"),
+    "conda env create --name actsparse --file envs/snakemake.yaml && conda activate actsparse": Needs(
+        "conda"
+    ),
     "snakemake --cores 8 --use-conda": Needs("conda"),
     "snakemake --cores 1 --use-conda --conda-create-envs-only": Needs("conda"),
     "snakemake --cores all --configfile my_study.yaml": Run(),

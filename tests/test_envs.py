@@ -20,6 +20,8 @@ from tiny_study import ROOT
 
 SCRIPTS = ROOT / "workflow_scripts"
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
+# The one that Snakemake itself runs in, not its jobs.
+OWN = ROOT / "envs/snakemake.yaml"
 RULE = re.compile(r"^rule \w+:.*?(?=^rule |\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -190,13 +192,13 @@ def test_what_pip_is_given_makes_an_environment_that_is_whole(environment, tmp_p
     assert extra <= {"pip", "setuptools", "triton"} | {
         name for name in extra if name.startswith(("nvidia-", "cuda-"))
     }
-    packages = set().union(*map(outside_imports, scripts_by_environment()[environment.name]))
+    scripts = scripts_by_environment().get(environment.name, ())
+    packages = set().union({"snakemake"} if environment == OWN else (), *map(outside_imports, scripts))
     run("-c", f"import {', '.join(sorted(packages))}")
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
-def test_every_environment_is_used(environment):
-    assert scripts_by_environment()[environment.name]
+def test_every_environment_is_used():
+    assert {ROOT / "envs" / name for name in scripts_by_environment()} == {*ENVIRONMENTS} - {OWN}
 
 
 def test_environments_and_installation_have_one_python():
