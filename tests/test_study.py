@@ -397,10 +397,6 @@ IGNORED = {
         *("tasks", {"mmlu": {"source": "conftest.py", "format": "hub"}}),
         *("tasks.mmlu", "run: boolq, openbookqa, piqa"),
     ),
-    "a text that nothing reads": (
-        *("corpora/other", {"source": "conftest.py", "format": "text"}),
-        *("corpora.other", "texts that are read: wikipedia"),
-    ),
     "items without a benchmark": ("zero_shot", ..., "", "tasks that are run: none"),
     "thresholds that nothing needs": (
         *(f"{LLAMA}/thresholds", {"0.55": "conftest.py"}),

@@ -60,12 +60,6 @@ class Study:
         needs = [one for need in reads for one in (need if isinstance(need, list) else [need])]
         return {Path(need.name).name.rpartition("-")[0] for need in needs if need.artifact == "task"}
 
-    @property
-    def corpora(self) -> set[str]:
-        """The texts that calibration and benchmarks name."""
-        uses = [self.config.get(use, {}) for use in ("calibration", *BENCHMARKS)]
-        return {use["corpus"] for use in uses if "corpus" in use}
-
     def names(self, artifact: str) -> set[str]:
         """Return the names of an artifact that experiments need, or that what they need is made from."""
         made_from = [spec.get(artifact) for spec in self.needs.get("codebooks", {}).values() if spec]
@@ -85,8 +79,10 @@ def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".
     experiments = expand(config["experiments"])
     check_references(config, experiments, Path(root))
     study = Study(config, experiments)
-    _refuse_unread("tasks", config, study.tasks, "tasks that are run")
-    _refuse_unread("corpora", config, study.corpora, "texts that are read")
+    for task in config["tasks"]:
+        if task not in study.tasks:
+            read = ", ".join(sorted(study.tasks)[:5]) + (", ..." if len(study.tasks) > 5 else "")
+            raise ConfigError(f"tasks.{task}: would be ignored (tasks that are run: {read or 'none'})")
     for artifact, known in ARTIFACTS.items():
         for model, entry in config["models"].items() if known.given else ():
             for name in entry[known.given]:
@@ -100,11 +96,3 @@ def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".
             f"nothing to measure: give one of {', '.join(BENCHMARKS)}, or an experiment that needs thresholds"
         )
     return study
-
-
-def _refuse_unread(family: str, config: dict[str, Any], read: set[str], what: str) -> None:
-    """Raise ConfigError for an entry that names a file which nothing in the study reads."""
-    for name in config[family]:
-        if name not in read:
-            some = ", ".join(sorted(read)[:5]) + (", ..." if len(read) > 5 else "")
-            raise ConfigError(f"{family}.{name}: would be ignored ({what}: {some or 'none'})")
