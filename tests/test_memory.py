@@ -176,7 +176,7 @@ def test_no_job_of_a_study_takes_more_than_it_asked_for(finished_study):
     ]:
         with path.open() as lines:
             (job,) = csv.DictReader(lines, delimiter="\t")
-        # What another test has made again since, without --benchmark-extended, does not tell what it asked for.
+        # What another test has made again since, without --benchmark-extended, does not tell what was asked.
         if "resources" in job and job["max_rss"] != "NA":
             asked = literal_eval(job["resources"])["mem_mb"]
             found.setdefault(job["rule_name"], []).append((float(job["max_rss"]), asked))

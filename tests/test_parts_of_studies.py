@@ -44,4 +44,4 @@ def test_nothing_to_measure(tmp_path, experiments):
     config = part("perplexity", "zero_shot", "tasks", "calibration", experiments=experiments)
     told = run(make_study(tmp_path / "s", config), "--dry-run", check=False)
     assert told.returncode == 1
-    assert "config: nothing to measure: give one of decode, perplexity, " in told.stdout
+    assert "config: nothing to measure: give one of decode, distance, perplexity, " in told.stdout
