@@ -201,7 +201,7 @@ def test_inputs_layer_by_layer(saved, options, scorer, pattern, mitigation, dtyp
         for x, site in zip(xs, sites, strict=True)
     ]
     with execute(model, scheme) as running, torch.inference_mode():
-        assert running.engine == "cpu kernels"
+        assert running.engine.name == "cpu kernels"
         for x, site, right in zip(xs, sites, wanted, strict=True):
             layer = model.get_submodule(site.module_name)
             assert distance(layer(x)[:, 0], right) < within, site.name
@@ -286,7 +286,7 @@ def test_whole_models_in_float64(saved, options, architecture, pattern):
     with sparsify(model, scheme):
         wanted = decode(model, ids)
     with execute(model, scheme) as running:
-        assert running.engine == PlainTorch.name
+        assert running.engine.name == PlainTorch.name
         found = decode(model, ids)
     assert (found - wanted).abs().max() < 1e-9
     # OPT's ReLU makes zeros of its own, which are skipped as well.
@@ -345,7 +345,7 @@ def test_architectures_by_the_kernels(saved, options, architecture):
     with sparsify(model, scheme), torch.inference_mode():
         wanted = model(ids).logits.double()
     with execute(model, scheme) as running:
-        assert running.engine == "cpu kernels"
+        assert running.engine.name == "cpu kernels"
         assert distance(decode(model, ids), wanted) < 1e-4
         assert running.executed_sparsity == 0.5
         with torch.inference_mode():
@@ -560,7 +560,7 @@ def test_decoders_give_the_models_logits(saved, architecture, batch):
     with torch.inference_mode():
         wanted = model(ids).logits.double()
     with execute(model, None):
-        decoder = make_decoder(model, 12)
+        decoder = make_decoder(model, 12, batch)
         lean = isinstance(decoder, LeanDecoder)
         assert lean == (architecture in ("llama", "mistral", "qwen2"))
         logits = [decoder.prompt(ids[:, :5]), *(decoder.step(some) for some in ids[:, 5:].unbind(1))]
@@ -572,7 +572,10 @@ def test_a_bfloat16_model_decodes_as_transformers_does(saved):
     ids = token_windows(2, 12)
     with execute(model, None):
         found, wanted = [], []
-        for decoder, logits in ((make_decoder(model, 12), found), (TransformersDecoder(model, 12), wanted)):
+        for decoder, logits in (
+            (make_decoder(model, 12, 2), found),
+            (TransformersDecoder(model, 12), wanted),
+        ):
             logits += [decoder.prompt(ids[:, :5]), *(decoder.step(some) for some in ids[:, 5:].unbind(1))]
     assert distance(torch.stack(found), torch.stack(wanted).double()) < 3e-2
 

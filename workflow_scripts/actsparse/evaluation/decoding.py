@@ -31,7 +31,7 @@ def measure_decoding(
     and `decoder`, and `refused`: why the scheme's zeros are not skipped, or None. What was refused has no
     times (null).
     """
-    text = windows[:batch, : prompt_tokens + new_tokens].long()
+    text = windows[:batch, : prompt_tokens + new_tokens].long().to(model.device)
     stored = None if weights == "as_loaded" else weights
     found: dict[str, list[float]] = {"dense": [], "sparse": []}
     running, decoder, refused = None, "", None
@@ -41,7 +41,7 @@ def measure_decoding(
                 continue
             try:
                 with execute(model, chosen, batch=batch, weights=stored) as running:
-                    made = make_decoder(model, text.shape[1])
+                    made = make_decoder(model, text.shape[1], len(text))
                     running.reset()
                     found[name] += time_tokens(made, text, prompt_tokens).milliseconds
                     decoder = made.name
@@ -55,7 +55,7 @@ def measure_decoding(
         "dense_milliseconds": _quartiles(found["dense"]),
         "executed_sparsity": None if refused else counts["executed_sparsity"],
         "weight_bytes_per_token": None if refused else counts["weight_bytes_per_token"],
-        "engine": running.engine if running else None,
+        "engine": running.engine.name if running else None,
         "decoder": decoder,
         "refused": refused or (running.refused if running else None),
     }

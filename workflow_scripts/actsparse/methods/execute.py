@@ -36,28 +36,35 @@ class Running:
     `weight_bytes_read` counts the bytes of weights that products of few rows have read since the beginning,
     or since `reset`; prompts are not counted. `executed_sparsity` is the part of the weight bytes that was
     not read, over the linear layers whose weights the scheme can leave unread. `refused` says in one line
-    why nothing is skipped, or is None. `engine` names what multiplies: "cpu kernels" or "torch".
+    why nothing is skipped, or is None. `engine` is what multiplies.
     """
 
     sites: list[Site]
-    engine: str
+    engine: Engine
+    device: torch.device
     refused: str | None = None
-    skipping: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.int64), repr=False)
-    dense: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.int64), repr=False)
+    skipping: Tensor = field(init=False, repr=False)
+    dense: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self):
+        self.skipping, self.dense = torch.zeros(2, 2, dtype=torch.int64, device=self.device)
 
     @property
     def weight_bytes_read(self) -> int:
         """Bytes of all linear layers' weights that were read."""
+        self.engine.settle()
         return int(self.skipping[0] + self.dense[0])
 
     @property
     def executed_sparsity(self) -> float:
         """Part of the weight bytes that was not read where the scheme skips; 0.0 before it has run."""
+        self.engine.settle()
         read, whole = self.skipping.tolist()
         return 1 - read / whole if whole else 0.0
 
     def reset(self) -> None:
         """Count anew."""
+        self.engine.settle()
         self.skipping.zero_()
         self.dense.zero_()
 
@@ -90,11 +97,15 @@ def execute(
         raise ValueError(f"prefill: {prefill!r} is not allowed (allowed: sparse, dense)")
     if weights not in (None, "int8"):
         raise ValueError(f"weights: {weights!r} is not allowed (allowed: int8, or none)")
-    parameters = {(p.device.type, p.dtype) for p in model.parameters()}
-    if {device for device, _ in parameters} != {"cpu"}:
-        raise CannotExecute(f"the model is on {parameters.pop()[0]}; products are skipped on the CPU only")
-    engine = pick_engine({dtype for _, dtype in parameters})
-    running = Running([], engine.name)
+    devices, dtypes = {p.device for p in model.parameters()}, {p.dtype for p in model.parameters()}
+    if len(devices) > 1 or not {device.type for device in devices} <= {"cpu", "cuda"}:
+        names = ", ".join(sorted(map(str, devices)))
+        raise CannotExecute(f"the model is on {names}; products are skipped on the CPU or on one GPU")
+    (device,) = devices
+    if weights == "int8" and device.type != "cpu":
+        raise CannotExecute("weights in int8 have products on the CPU only")
+    engine = pick_engine(device, dtypes)
+    running = Running([], engine, device)
     with ExitStack() as stack:
         skips = scheme
         if scheme is not None and scheme.side == "weight":

@@ -121,7 +121,7 @@ def _check_form(block: nn.Module) -> None:
     act = getattr(block, "act_fn", None)
     if act is None or act(weight.new_zeros(1)).item() != 0:
         raise CannotExecute(f"{type(block).__name__}: its activation function does not keep zero zero")
-    x = torch.linspace(-1, 1, weight.shape[1], dtype=weight.dtype)[None, None]
+    x = torch.linspace(-1, 1, weight.shape[1], dtype=weight.dtype, device=weight.device)[None, None]
     ours = block.down_proj(act(block.gate_proj(x)) * block.up_proj(x))
     if not torch.equal(ours, block(x)):
         raise CannotExecute(f"{type(block).__name__} is not down_proj(act_fn(gate_proj(x)) * up_proj(x))")

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from actsparse.kernels.modes import N_OF_M, THRESHOLD, TOP_K
 from actsparse.methods.execution.modules import Product
-from actsparse.methods.execution.products import N_OF_M, THRESHOLD, TOP_K, Engine, Selection
+from actsparse.methods.execution.products import Engine, Selection
 from actsparse.methods.execution.refusal import CannotExecute
 from actsparse.methods.execution.weights import Weights
 from actsparse.methods.mitigations.learned_shift import LearnedShift

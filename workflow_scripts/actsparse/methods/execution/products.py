@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from actsparse.kernels.modes import NONZERO
 from actsparse.methods.execution.weights import Weights
-
-NONZERO, THRESHOLD, N_OF_M, TOP_K = range(4)
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,9 @@ class Engine(Protocol):
 
     def skip_outputs(self, x: Tensor, weights: Weights, keep: Tensor, counts: Tensor) -> Tensor:
         """Return x W^T + b where `keep`, bool (..., out), else 0; weights (out, in)."""
+
+    def settle(self) -> None:
+        """Add to `counts` what they do not hold yet."""
 
 
 class PlainTorch:
@@ -77,6 +79,9 @@ class PlainTorch:
             result[i, index] = product if weights.bias is None else product + weights.bias[index]
         _count(counts, weights, kept.any(0))
         return result.reshape(keep.shape)
+
+    def settle(self) -> None:
+        """All is counted as it is read."""
 
 
 def _floating(values: Tensor, weights: Weights) -> Tensor:

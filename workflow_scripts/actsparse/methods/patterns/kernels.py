@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.utils._triton import has_triton
 
 # Elements below which a second thread costs more than it saves.
 ELEMENTS_PER_THREAD = 1 << 16
@@ -17,8 +18,17 @@ def fits(x: Tensor, scores: Tensor | None) -> bool:
 
     Scores are of x's dtype or float32.
     """
+    return x.device.type == "cpu" and _simple(x, scores)
+
+
+def fits_gpu(x: Tensor, scores: Tensor | None) -> bool:
+    """Tell the same of a GPU; Triton, which torch brings along there, compiles the kernel."""
+    return x.is_cuda and _simple(x, scores) and has_triton()
+
+
+def _simple(x: Tensor, scores: Tensor | None) -> bool:
     dtypes = (torch.float32, torch.bfloat16, torch.float16)
-    if x.device.type != "cpu" or x.dtype not in dtypes or x.requires_grad:
+    if x.dtype not in dtypes or x.requires_grad:
         return False
     return scores is None or (
         scores.dtype in (x.dtype, torch.float32) and scores.shape == x.shape and not scores.requires_grad

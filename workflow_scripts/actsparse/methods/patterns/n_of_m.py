@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from actsparse.methods.patterns import kernels, n_of_m_cuda
+from actsparse.methods.patterns import kernels
 from actsparse.methods.patterns.n_of_m_kernel import LARGEST_GROUP, prune_n_of_m
 from actsparse.methods.patterns.top_k import top_k_mask
 from actsparse.models.sites import Site
@@ -40,8 +40,12 @@ class NOfM:
         kept = x.numel() // self.m * self.n
         if kernels.fits(x, scores) and self.m <= LARGEST_GROUP:
             pruned, finite = prune_n_of_m(x, scores, self.n, self.m)
-        elif x.is_cuda and (prune := n_of_m_cuda.compiled()):
-            pruned, finite = prune(x, scores, self.n, self.m)
+        elif kernels.fits_gpu(x, scores):
+            from actsparse.kernels.gpu.masks import (
+                prune_n_of_m as prune_on_gpu,
+            )  # most machines have no Triton
+
+            pruned, finite = prune_on_gpu(x, scores, self.n, self.m)
         else:
             return None
         return pruned, kept, finite

@@ -1,0 +1,288 @@
+"""Products of few rows on a GPU whose weights are read only where they count.
+
+First the inputs that are kept are listed, close together, so that every load of the product that follows is
+of use. Inputs are split over programs; the last one to arrive at a block of outputs adds up what the others
+left, always in the same order: no second pass is needed, and results do not depend on who came first.
+"""
+
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from actsparse.kernels.gpu.masks import prune_n_of_m, sortable
+from actsparse.kernels.modes import N_OF_M, NONZERO
+
+LEAST_ROWS = 16  # that tensor cores take; a product of several rows is filled up
+LARGEST_GROUP = 64  # whose elements are compared with each other
+WANTED_PROGRAMS = 1024  # enough to keep a large card's memory busy
+# Lower bits of a number's float32 form that are always zero.
+ZERO_BITS = {torch.float32: 0, torch.bfloat16: 16, torch.float16: 13}
+
+
+@triton.jit
+def _list_groups(x, factor, index, value, count, d, N: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr,
+                 WEIGHTED: tl.constexpr):  # fmt: skip
+    """List the N best of each M inputs of one row, the best first."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    v = tl.load(x + i, mask=i < d, other=0.0)
+    score = tl.abs(v)
+    if WEIGHTED:
+        score = score.to(tl.float32) * tl.load(factor + i, mask=i < d, other=0.0)
+    groups = tl.reshape(sortable(score, i % M, M), (BLOCK // M, M))
+    above = groups[:, None, :] > groups[:, :, None]
+    rank = tl.reshape(tl.sum(above.to(tl.int32), 2), (BLOCK,))
+    kept = (rank < N) & (i < d)
+    place = i // M * N + rank
+    tl.store(index + place, i, mask=kept)
+    tl.store(value + place, v.to(tl.float32), mask=kept)
+    if tl.program_id(0) == 0:
+        tl.store(count, d // M * N)
+
+
+@triton.jit
+def _kept(v, i, factor, d, level, wanted, MODE: tl.constexpr, WEIGHTED: tl.constexpr, PAIRS: tl.constexpr):
+    """Tell which inputs `i` of a row, whose values are `v`, are kept."""
+    if MODE == 0:  # what is not zero
+        return v.to(tl.float32) != 0
+    score = tl.abs(v).to(tl.float32)
+    if WEIGHTED:
+        score = score * tl.load(factor + i, mask=i < d, other=0.0)
+    if MODE == 1:  # what reaches a level
+        return (score >= level) & (i < d)
+    # The `wanted` best. Floats that are not negative are ordered as their bits are: the largest bound that so
+    # many reach is found two bits at a time, three counts in one sum.
+    bits = tl.where(i < d, score.to(tl.int32, bitcast=True), -1)
+    bound = tl.where(tl.sum((bits >= 1 << 30).to(tl.int32)) >= wanted, 1 << 30, 0)
+    for step in range(PAIRS):
+        one = (1 << 28) >> (2 * step)
+        first = (bits >= bound + one).to(tl.int64)
+        second = (bits >= bound + 2 * one).to(tl.int64)
+        third = (bits >= bound + 3 * one).to(tl.int64)
+        counts = tl.sum(first + (second << 20) + (third << 40))
+        reached = ((counts & 0xFFFFF) >= wanted).to(tl.int32)
+        reached += (((counts >> 20) & 0xFFFFF) >= wanted).to(tl.int32)
+        reached += ((counts >> 40) >= wanted).to(tl.int32)
+        bound += reached * one
+    equal = bits == bound
+    room = wanted - tl.sum((bits > bound).to(tl.int32))
+    return (bits > bound) | (equal & (tl.cumsum(equal.to(tl.int32), 0) <= room))
+
+
+@triton.jit
+def _prune_rows(x, factor, result, d, level, wanted, MODE: tl.constexpr, BLOCK: tl.constexpr,
+                WEIGHTED: tl.constexpr, PAIRS: tl.constexpr):  # fmt: skip
+    at, i = tl.program_id(0) * d, tl.arange(0, BLOCK)
+    v = tl.load(x + at + i, mask=i < d, other=0.0)
+    kept = _kept(v, i, factor, d, level, wanted, MODE, WEIGHTED, PAIRS)
+    tl.store(result + at + i, tl.where(kept, v, 0.0), mask=i < d)
+
+
+@triton.jit
+def _list_rows(x, factor, index, value, count, d, level, wanted, BATCH: tl.constexpr, MODE: tl.constexpr,
+               BLOCK: tl.constexpr, WEIGHTED: tl.constexpr, PAIRS: tl.constexpr):  # fmt: skip
+    """List the inputs that any row keeps."""
+    i = tl.arange(0, BLOCK)
+    v = tl.load(x + i, mask=i < d, other=0.0)
+    kept = _kept(v, i, factor, d, level, wanted, MODE, WEIGHTED, PAIRS)
+    for row in tl.static_range(1, BATCH):
+        kept = kept | (tl.load(x + row * d + i, mask=i < d, other=0.0).to(tl.float32) != 0)
+    place = tl.cumsum(kept.to(tl.int32), 0) - 1
+    tl.store(index + place, i, mask=kept)
+    for row in tl.static_range(BATCH):
+        v = tl.load(x + row * d + i, mask=i < d, other=0.0)
+        tl.store(value + row * d + place, v.to(tl.float32), mask=kept)
+    tl.store(count, tl.sum(kept.to(tl.int32)))
+
+
+@triton.jit
+def _multiply(index, value, count, w, scale, bias, y, partial, arrived, counts, d, outs, row_bytes,
+              splits, BATCH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
+              SCALED: tl.constexpr, BIASED: tl.constexpr,
+              PRECISION: tl.constexpr):  # fmt: skip
+    part, split = tl.program_id(0), tl.program_id(1)
+    o = part * BLOCK + tl.arange(0, BLOCK)
+    kept = tl.load(count)
+    per = tl.cdiv(tl.cdiv(kept, splits), CHUNK) * CHUNK
+    rows: tl.constexpr = 1 if BATCH == 1 else ROWS
+    row = tl.arange(0, rows)[:, None]
+    # Of one row, sums of every CHUNK-th input are kept apart until the end.
+    total = tl.zeros((CHUNK if BATCH == 1 else rows, BLOCK), tl.float32)
+    for start in range(split * per, tl.minimum(kept, (split + 1) * per), CHUNK):
+        j = start + tl.arange(0, CHUNK)
+        there = j < kept
+        i = tl.load(index + j, mask=there, other=0).to(tl.int64)
+        weights = tl.load(
+            w + i[:, None] * outs + o[None, :], mask=there[:, None] & (o < outs)[None, :], other=0.0
+        ).to(tl.float32)
+        if BATCH == 1:
+            total += tl.load(value + j, mask=there, other=0.0)[:, None] * weights
+        else:
+            v = tl.load(value + row * d + j[None, :], mask=(row < BATCH) & there[None, :], other=0.0)
+            total = tl.dot(v, weights, total, input_precision=PRECISION)
+    if BATCH == 1:
+        total = tl.sum(total, 0)[None, :]
+    if part + split == 0:
+        tl.atomic_add(counts, kept.to(tl.int64) * row_bytes)
+        tl.atomic_add(counts + 1, d.to(tl.int64) * row_bytes)
+    inside = (row < BATCH) & (o < outs)[None, :]
+    spot = row * outs + o[None, :]
+    if splits > 1:
+        tl.store(partial + split * BATCH * outs + spot, total, mask=inside)
+        tl.debug_barrier()  # all threads have stored before one of them says so
+        before = tl.atomic_add(arrived + part, 1, sem="acq_rel")
+        if before == splits - 1:
+            total = tl.zeros((rows, BLOCK), tl.float32)
+            for s in range(splits):
+                total += tl.load(
+                    partial + s * BATCH * outs + spot, mask=inside, other=0.0, cache_modifier=".cg"
+                )
+            _finish(total, scale, bias, y, o, outs, spot, inside, SCALED, BIASED)
+            tl.store(arrived + part, 0)  # for the next product
+    else:
+        _finish(total, scale, bias, y, o, outs, spot, inside, SCALED, BIASED)
+
+
+@triton.jit
+def _finish(total, scale, bias, y, o, outs, spot, inside, SCALED: tl.constexpr, BIASED: tl.constexpr):
+    if SCALED:
+        total = total * tl.load(scale + o, mask=o < outs, other=0.0)[None, :]
+    if BIASED:
+        total = total + tl.load(bias + o, mask=o < outs, other=0.0).to(tl.float32)[None, :]
+    tl.store(y + spot, total.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _skip_outputs(x, w, scale, bias, keep, y, counts, d, outs, row_bytes, BATCH: tl.constexpr,
+                  BLOCK_IN: tl.constexpr, BLOCK_OUT: tl.constexpr, CHUNK: tl.constexpr,
+                  SCALED: tl.constexpr, BIASED: tl.constexpr):  # fmt: skip
+    part, turn = tl.program_id(0), tl.program_id(1)
+    o = part * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    wanted = tl.load(keep + o, mask=o < outs, other=0) != 0
+    for i in tl.static_range(1, BATCH):
+        wanted = wanted | (tl.load(keep + i * outs + o, mask=o < outs, other=0) != 0)
+    place = tl.cumsum(wanted.to(tl.int32), 0) - 1
+    count = tl.sum(wanted.to(tl.int32))
+    j = turn * CHUNK + tl.arange(0, CHUNK)
+    if turn == 0:
+        tl.atomic_add(counts, count.to(tl.int64) * row_bytes)
+        tl.atomic_add(counts + 1, tl.sum((o < outs).to(tl.int64)) * row_bytes)
+    if turn * CHUNK < count:
+        chosen = wanted[:, None] & (place[:, None] == j[None, :])
+        index = tl.sum(tl.where(chosen, o[:, None], 0), 0)
+        there = j < count
+        rows = w + index[:, None].to(tl.int64) * d
+        for i in tl.static_range(BATCH):  # the first reads the weights from memory, the others from the cache
+            total = tl.zeros((CHUNK, BLOCK_IN), tl.float32)
+            for start in range(0, d, BLOCK_IN):
+                inputs = start + tl.arange(0, BLOCK_IN)
+                value = tl.load(x + i * d + inputs, mask=inputs < d, other=0.0).to(tl.float32)
+                weights = tl.load(
+                    rows + inputs[None, :], mask=there[:, None] & (inputs < d)[None, :], other=0.0
+                )
+                total += weights.to(tl.float32) * value[None, :]
+            found = tl.sum(total, 1)
+            if SCALED:
+                found = found * tl.load(scale + index, mask=there, other=0.0)
+            if BIASED:
+                found = found + tl.load(bias + index, mask=there, other=0.0).to(tl.float32)
+            mine = there & (tl.load(keep + i * outs + index, mask=there, other=0) != 0)
+            tl.store(y + i * outs + index, found.to(y.dtype.element_ty), mask=mine)
+
+
+def skip_inputs(
+    x: Tensor,
+    values: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    mode: int,
+    n: int,
+    m: int,
+    level: float,
+    factor: Tensor | None,
+    counts: Tensor,
+    sizes: tuple[int, int, int, int] | None = None,
+) -> Tensor:
+    """Return the product of the selected inputs of each row with their weights, (..., out).
+
+    x: (..., in), few rows, of float32, bfloat16 or float16; values: (in, out), of x's dtype or int8 with
+    `scale`, float32 (out); the selection as `Selection` has it. `counts`, int64 (2), on the device, gains the
+    bytes of weights that were read, and of all. `sizes` overrules those of a program (`_sizes`).
+    """
+    d, outs = values.shape
+    rows = x.reshape(-1, d).contiguous()
+    batch = rows.shape[0]
+    index, value, count = _list(rows, mode, n, m, level, factor)
+    block, chunk, splits, warps = sizes or _sizes(d, outs, values.element_size())
+    y = torch.empty((batch, outs), dtype=x.dtype, device=x.device)
+    parts = triton.cdiv(outs, block)
+    partial, arrived = _scratch(splits * batch * outs, parts, x.device)
+    _multiply[(parts, splits)](
+        index, value, count, values, rows if scale is None else scale, rows if bias is None else bias, y,
+        partial, arrived, counts, d, outs, outs * values.element_size(), splits, BATCH=batch,
+        ROWS=max(LEAST_ROWS, triton.next_power_of_2(batch)), BLOCK=block, CHUNK=chunk,
+        SCALED=scale is not None, BIASED=bias is not None,
+        # Numbers of 16 bits, and of 8, are tf32 numbers.
+        PRECISION="ieee" if x.dtype == torch.float32 else "tf32", num_warps=warps,
+    )  # fmt: skip
+    return y.reshape(*x.shape[:-1], outs)
+
+
+def _list(rows: Tensor, mode: int, n: int, m: int, level: float, factor: Tensor | None) -> tuple[Tensor, ...]:
+    """Return the inputs that any row keeps, int32 (in), their values, float32 (rows, in), and how many."""
+    batch, d = rows.shape
+    index = torch.empty(d, dtype=torch.int32, device=rows.device)
+    value = torch.empty((batch, d), dtype=torch.float32, device=rows.device)
+    count = torch.empty(1, dtype=torch.int32, device=rows.device)
+    weighted = {"WEIGHTED": factor is not None}
+    factors = rows if factor is None else factor
+    whole = {"BLOCK": triton.next_power_of_2(d), "PAIRS": (31 - ZERO_BITS[rows.dtype]) // 2, "num_warps": 16}
+    if factor is not None:
+        whole["PAIRS"] = 15
+    if mode == N_OF_M and batch == 1 and m & (m - 1) == 0 and m <= LARGEST_GROUP:
+        _list_groups[(triton.cdiv(d, 256),)](
+            rows, factors, index, value, count, d, N=n, M=m, BLOCK=256, **weighted, num_warps=4
+        )
+        return index, value, count
+    if mode == N_OF_M:
+        scores = None if factor is None else rows.float().abs() * factor
+        rows, mode = prune_n_of_m(rows, scores, n, m)[0], NONZERO
+    elif batch > 1 and mode != NONZERO:
+        pruned = torch.empty_like(rows)
+        _prune_rows[(batch,)](rows, factors, pruned, d, level, n, MODE=mode, **weighted, **whole)
+        rows, mode = pruned, NONZERO
+    _list_rows[(1,)](
+        rows, factors, index, value, count, d, level, n, BATCH=batch, MODE=mode, **weighted, **whole
+    )
+    return index, value, count
+
+
+def skip_outputs(
+    x: Tensor, values: Tensor, scale: Tensor | None, bias: Tensor | None, keep: Tensor, counts: Tensor
+) -> Tensor:
+    """Return x W^T + b where `keep`, bool (..., out), else 0; values (out, in). The rest is skip_inputs'."""
+    outs, d = values.shape
+    rows, kept = x.reshape(-1, d).contiguous(), keep.reshape(-1, outs).contiguous().view(torch.uint8)
+    y = torch.zeros((rows.shape[0], outs), dtype=x.dtype, device=x.device)
+    block_out, chunk = 64, 8
+    _skip_outputs[(triton.cdiv(outs, block_out), block_out // chunk)](
+        rows, values, rows if scale is None else scale, rows if bias is None else bias, kept, y, counts, d,
+        outs, d * values.element_size(), BATCH=rows.shape[0], BLOCK_IN=min(512, triton.next_power_of_2(d)),
+        BLOCK_OUT=block_out, CHUNK=chunk, SCALED=scale is not None, BIASED=bias is not None, num_warps=4,
+    )  # fmt: skip
+    return y.reshape(keep.shape)
+
+
+def _sizes(d: int, outs: int, size: int) -> tuple[int, int, int, int]:
+    """Return outputs of a program, inputs at a time, splits of the inputs, and warps."""
+    block = min(1024 // size, max(16, triton.next_power_of_2(outs)))
+    parts = triton.cdiv(outs, block)
+    return block, 16, max(1, min(triton.cdiv(d, 64), WANTED_PROGRAMS // parts)), 4
+
+
+@cache
+def _scratch(size: int, parts: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return room for sums, float32 (size), and counters at zero, int32 (parts); kept, for graphs use it."""
+    return torch.empty(size, device=device), torch.zeros(parts, dtype=torch.int32, device=device)
