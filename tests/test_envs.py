@@ -91,6 +91,10 @@ def modules_in(room: Path) -> list[str]:
 LATE = ("kinds", "benchmarks")
 
 
+# Torch's builds for GPUs bring it along, and only there is it imported.
+OF_TORCH = {"triton"}
+
+
 def outside_imports(script: str) -> set[str]:
     """The packages beyond the standard library that a script imports, itself or through the library."""
     builds = "import load\n" in (SCRIPTS / script).read_text()
@@ -107,7 +111,7 @@ def outside_imports(script: str) -> set[str]:
             if package == "actsparse":
                 parents = [module.rsplit(".", depth)[0] for depth in range(module.count(".") + 1)]
                 pending.extend(filter(None, map(module_file, parents)))
-            elif package not in sys.stdlib_module_names:
+            elif package not in sys.stdlib_module_names | OF_TORCH:
                 outside.add(package)
     return outside
 

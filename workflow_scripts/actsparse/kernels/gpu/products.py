@@ -12,20 +12,24 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from actsparse.kernels.gpu.launches import early, gdc_launch_dependents, gdc_wait
 from actsparse.kernels.gpu.masks import prune_n_of_m, sortable
-from actsparse.kernels.modes import N_OF_M, NONZERO
+from actsparse.kernels.modes import N_OF_M, NONZERO, TOP_K
 
 LEAST_ROWS = 16  # that tensor cores take; a product of several rows is filled up
 LARGEST_GROUP = 64  # whose elements are compared with each other
-WANTED_PROGRAMS = 1024  # enough to keep a large card's memory busy
+WANTED_PROGRAMS = 384  # enough to keep a large card's memory busy
 # Lower bits of a number's float32 form that are always zero.
 ZERO_BITS = {torch.float32: 0, torch.bfloat16: 16, torch.float16: 13}
 
 
 @triton.jit
 def _list_groups(x, factor, index, value, count, d, N: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr,
-                 WEIGHTED: tl.constexpr):  # fmt: skip
+                 WEIGHTED: tl.constexpr, PDL: tl.constexpr):  # fmt: skip
     """List the N best of each M inputs of one row, the best first."""
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     v = tl.load(x + i, mask=i < d, other=0.0)
     score = tl.abs(v)
@@ -43,17 +47,26 @@ def _list_groups(x, factor, index, value, count, d, N: tl.constexpr, M: tl.const
 
 
 @triton.jit
-def _kept(v, i, factor, d, level, wanted, MODE: tl.constexpr, WEIGHTED: tl.constexpr, PAIRS: tl.constexpr):
-    """Tell which inputs `i` of a row, whose values are `v`, are kept."""
-    if MODE == 0:  # what is not zero
-        return v.to(tl.float32) != 0
+def _score(x, factor, i, d, WEIGHTED: tl.constexpr):
+    """Return inputs `i` of a row and their scores in float32."""
+    v = tl.load(x + i, mask=i < d, other=0.0)
     score = tl.abs(v).to(tl.float32)
     if WEIGHTED:
         score = score * tl.load(factor + i, mask=i < d, other=0.0)
-    if MODE == 1:  # what reaches a level
-        return (score >= level) & (i < d)
-    # The `wanted` best. Floats that are not negative are ordered as their bits are: the largest bound that so
-    # many reach is found two bits at a time, three counts in one sum.
+    return v.to(tl.float32), score
+
+
+@triton.jit
+def _find_bound(x, factor, least, last, d, wanted, BLOCK: tl.constexpr, WEIGHTED: tl.constexpr,
+                PAIRS: tl.constexpr, PDL: tl.constexpr):  # fmt: skip
+    """Find the `wanted`-th largest score of a row, and the last of its equals to be kept."""
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    row, i = tl.program_id(0), tl.arange(0, BLOCK)
+    _, score = _score(x + row * d, factor, i, d, WEIGHTED)
+    # Floats that are not negative are ordered as their bits are: the largest bound that so many reach is
+    # found two bits at a time, three counts in one sum.
     bits = tl.where(i < d, score.to(tl.int32, bitcast=True), -1)
     bound = tl.where(tl.sum((bits >= 1 << 30).to(tl.int32)) >= wanted, 1 << 30, 0)
     for step in range(PAIRS):
@@ -68,42 +81,68 @@ def _kept(v, i, factor, d, level, wanted, MODE: tl.constexpr, WEIGHTED: tl.const
         bound += reached * one
     equal = bits == bound
     room = wanted - tl.sum((bits > bound).to(tl.int32))
-    return (bits > bound) | (equal & (tl.cumsum(equal.to(tl.int32), 0) <= room))
+    kept = equal & (tl.cumsum(equal.to(tl.int32), 0) <= room)
+    tl.store(least + row, bound.to(tl.float32, bitcast=True))
+    tl.store(last + row, tl.max(tl.where(kept, i, -1)))
 
 
 @triton.jit
-def _prune_rows(x, factor, result, d, level, wanted, MODE: tl.constexpr, BLOCK: tl.constexpr,
-                WEIGHTED: tl.constexpr, PAIRS: tl.constexpr):  # fmt: skip
-    at, i = tl.program_id(0) * d, tl.arange(0, BLOCK)
-    v = tl.load(x + at + i, mask=i < d, other=0.0)
-    kept = _kept(v, i, factor, d, level, wanted, MODE, WEIGHTED, PAIRS)
-    tl.store(result + at + i, tl.where(kept, v, 0.0), mask=i < d)
+def _kept(x, factor, least, last, i, d, level, MODE: tl.constexpr, WEIGHTED: tl.constexpr):
+    """Return inputs `i` of a row in float32, 0 where they are not kept, and which are."""
+    v, score = _score(x, factor, i, d, WEIGHTED)
+    if MODE == 0:  # what is not zero
+        kept = v != 0
+    elif MODE == 1:  # what reaches a level
+        kept = (score >= level) & (i < d)
+    else:  # the best of all
+        bound = tl.load(least)
+        kept = ((score > bound) | ((score == bound) & (i <= tl.load(last)))) & (i < d)
+    return tl.where(kept, v, 0.0), kept
 
 
 @triton.jit
-def _list_rows(x, factor, index, value, count, d, level, wanted, BATCH: tl.constexpr, MODE: tl.constexpr,
-               BLOCK: tl.constexpr, WEIGHTED: tl.constexpr, PAIRS: tl.constexpr):  # fmt: skip
-    """List the inputs that any row keeps."""
-    i = tl.arange(0, BLOCK)
-    v = tl.load(x + i, mask=i < d, other=0.0)
-    kept = _kept(v, i, factor, d, level, wanted, MODE, WEIGHTED, PAIRS)
+def _kept_by_any(x, factor, least, last, i, d, level, BATCH: tl.constexpr, MODE: tl.constexpr,
+                 WEIGHTED: tl.constexpr):  # fmt: skip
+    _, kept = _kept(x, factor, least, last, i, d, level, MODE, WEIGHTED)
     for row in tl.static_range(1, BATCH):
-        kept = kept | (tl.load(x + row * d + i, mask=i < d, other=0.0).to(tl.float32) != 0)
-    place = tl.cumsum(kept.to(tl.int32), 0) - 1
+        _, more = _kept(x + row * d, factor, least + row, last + row, i, d, level, MODE, WEIGHTED)
+        kept = kept | more
+    return kept
+
+
+@triton.jit
+def _list_rows(x, factor, least, last, index, value, count, d, level, BATCH: tl.constexpr, MODE: tl.constexpr,
+               BLOCK: tl.constexpr, WEIGHTED: tl.constexpr, PDL: tl.constexpr):  # fmt: skip
+    """List the inputs that any row keeps, in order; a program counts anew what those before it have kept."""
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    i = tl.arange(0, BLOCK)
+    before = tl.full((), 0, tl.int32)
+    for start in range(0, tl.program_id(0) * BLOCK, BLOCK):
+        earlier = _kept_by_any(x, factor, least, last, start + i, d, level, BATCH, MODE, WEIGHTED)
+        before += tl.sum(earlier.to(tl.int32))
+    i += tl.program_id(0) * BLOCK
+    kept = _kept_by_any(x, factor, least, last, i, d, level, BATCH, MODE, WEIGHTED)
+    place = before + tl.cumsum(kept.to(tl.int32), 0) - 1
     tl.store(index + place, i, mask=kept)
     for row in tl.static_range(BATCH):
-        v = tl.load(x + row * d + i, mask=i < d, other=0.0)
-        tl.store(value + row * d + place, v.to(tl.float32), mask=kept)
-    tl.store(count, tl.sum(kept.to(tl.int32)))
+        v, _ = _kept(x + row * d, factor, least + row, last + row, i, d, level, MODE, WEIGHTED)
+        tl.store(value + row * d + place, v, mask=kept)
+    if tl.program_id(0) == tl.num_programs(0) - 1:
+        tl.store(count, before + tl.sum(kept.to(tl.int32)))
 
 
 @triton.jit
 def _multiply(index, value, count, w, scale, bias, y, partial, arrived, counts, d, outs, row_bytes,
               splits, BATCH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
               SCALED: tl.constexpr, BIASED: tl.constexpr,
-              PRECISION: tl.constexpr):  # fmt: skip
+              PRECISION: tl.constexpr, PDL: tl.constexpr):  # fmt: skip
     part, split = tl.program_id(0), tl.program_id(1)
     o = part * BLOCK + tl.arange(0, BLOCK)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
     kept = tl.load(count)
     per = tl.cdiv(tl.cdiv(kept, splits), CHUNK) * CHUNK
     rows: tl.constexpr = 1 if BATCH == 1 else ROWS
@@ -215,7 +254,7 @@ def skip_inputs(
     rows = x.reshape(-1, d).contiguous()
     batch = rows.shape[0]
     index, value, count = _list(rows, mode, n, m, level, factor)
-    block, chunk, splits, warps = sizes or _sizes(d, outs, values.element_size())
+    block, chunk, splits, warps = sizes or _sizes(outs, values.element_size())
     y = torch.empty((batch, outs), dtype=x.dtype, device=x.device)
     parts = triton.cdiv(outs, block)
     partial, arrived = _scratch(splits * batch * outs, parts, x.device)
@@ -225,7 +264,7 @@ def skip_inputs(
         ROWS=max(LEAST_ROWS, triton.next_power_of_2(batch)), BLOCK=block, CHUNK=chunk,
         SCALED=scale is not None, BIASED=bias is not None,
         # Numbers of 16 bits, and of 8, are tf32 numbers.
-        PRECISION="ieee" if x.dtype == torch.float32 else "tf32", num_warps=warps,
+        PRECISION="ieee" if x.dtype == torch.float32 else "tf32", num_warps=warps, **early(x.device),
     )  # fmt: skip
     return y.reshape(*x.shape[:-1], outs)
 
@@ -236,26 +275,30 @@ def _list(rows: Tensor, mode: int, n: int, m: int, level: float, factor: Tensor 
     index = torch.empty(d, dtype=torch.int32, device=rows.device)
     value = torch.empty((batch, d), dtype=torch.float32, device=rows.device)
     count = torch.empty(1, dtype=torch.int32, device=rows.device)
-    weighted = {"WEIGHTED": factor is not None}
     factors = rows if factor is None else factor
-    whole = {"BLOCK": triton.next_power_of_2(d), "PAIRS": (31 - ZERO_BITS[rows.dtype]) // 2, "num_warps": 16}
-    if factor is not None:
-        whole["PAIRS"] = 15
+    shared = {"WEIGHTED": factor is not None, **early(rows.device)}
     if mode == N_OF_M and batch == 1 and m & (m - 1) == 0 and m <= LARGEST_GROUP:
-        _list_groups[(triton.cdiv(d, 256),)](
-            rows, factors, index, value, count, d, N=n, M=m, BLOCK=256, **weighted, num_warps=4
+        block = max(128, m)
+        _list_groups[(triton.cdiv(d, block),)](
+            rows, factors, index, value, count, d, N=n, M=m, BLOCK=block, **shared, num_warps=4
         )
         return index, value, count
     if mode == N_OF_M:
         scores = None if factor is None else rows.float().abs() * factor
         rows, mode = prune_n_of_m(rows, scores, n, m)[0], NONZERO
-    elif batch > 1 and mode != NONZERO:
-        pruned = torch.empty_like(rows)
-        _prune_rows[(batch,)](rows, factors, pruned, d, level, n, MODE=mode, **weighted, **whole)
-        rows, mode = pruned, NONZERO
-    _list_rows[(1,)](
-        rows, factors, index, value, count, d, level, n, BATCH=batch, MODE=mode, **weighted, **whole
-    )
+        factors, shared["WEIGHTED"] = rows, False
+    least = torch.empty(batch, dtype=torch.float32, device=rows.device)
+    last = torch.empty(batch, dtype=torch.int32, device=rows.device)
+    if mode == TOP_K:
+        zero_bits = ZERO_BITS[rows.dtype] if factor is None else 0
+        _find_bound[(batch,)](
+            rows, factors, least, last, d, n, BLOCK=triton.next_power_of_2(d), PAIRS=(31 - zero_bits) // 2,
+            **shared, num_warps=32 if d > 4096 else 16,
+        )  # fmt: skip
+    _list_rows[(triton.cdiv(d, 1024),)](
+        rows, factors, least, last, index, value, count, d, level, BATCH=batch, MODE=mode, BLOCK=1024,
+        **shared, num_warps=4,
+    )  # fmt: skip
     return index, value, count
 
 
@@ -275,11 +318,11 @@ def skip_outputs(
     return y.reshape(keep.shape)
 
 
-def _sizes(d: int, outs: int, size: int) -> tuple[int, int, int, int]:
-    """Return outputs of a program, inputs at a time, splits of the inputs, and warps."""
+def _sizes(outs: int, size: int) -> tuple[int, int, int, int]:
+    """Return outputs of a program, inputs at a time, splits of the inputs, and warps; as measured best."""
     block = min(1024 // size, max(16, triton.next_power_of_2(outs)))
     parts = triton.cdiv(outs, block)
-    return block, 16, max(1, min(triton.cdiv(d, 64), WANTED_PROGRAMS // parts)), 4
+    return block, 16 if parts > 16 else 32, max(1, min(32, WANTED_PROGRAMS // parts)), 4
 
 
 @cache
