@@ -337,9 +337,11 @@ def test_what_does_not_fit_is_refused_before_the_model_runs(model, options):
 
 def test_what_an_experiment_needs_beforehand():
     assert needs_statistics("clact", "none", False) and not needs_statistics("clact", "none", True)
-    assert needs_statistics("wanda", "none", True) and needs_statistics("magnitude", "shift_static", True)
+    assert needs_statistics("wanda", "none", False) and not needs_statistics("wanda", "none", True)
+    assert needs_statistics("magnitude", "shift_static", True)
     assert made_by("magnitude", "scale_shift", False) == "trained_parameters"
     assert made_by("magnitude", "scale_shift", True) == "trained_parameters"
     assert made_by("magnitude", "learned_shift", False) == "trained_parameters"
     assert made_by("magnitude", "learned_shift", True) is None
-    assert made_by("sparsegpt", "none", False) == "pruned_weights"
+    assert made_by("sparsegpt", "none", False) == made_by("sparsegpt", "none", True) == "pruned_weights"
+    assert (made_by("wanda", "none", False), made_by("wanda", "none", True)) == (None, "pruned_weights")
