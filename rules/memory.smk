@@ -55,6 +55,7 @@ def fitting_memory(shape, dtype, wildcards):
     text = PATTERN_TEXTS["-published" if codebook["patterns"].endswith("-published") else ""]
     given = given_store(CONFIG, wildcards.model, codebook["patterns"], Path())
     stored = given["tokens"] * given["layers"] if given else patterns_stored(shape, text)
+    pooled = 1 if fit["scope"] == "per_layer" else shape["num_hidden_layers"]
     each = memory.fitting(
         max(memory.widths(shape).values()),
         stored,
@@ -65,6 +66,7 @@ def fitting_memory(shape, dtype, wildcards):
         weighs=codebook["weighs"],
         balanced=options.get("balanced", False),
         unseen=bool(held_out_patterns(wildcards)),
+        sequence=pooled * CONFIG[text]["sequence_length"],
     )
     more = max(1, GPUS) - 1
     return each + more * (each + memory.libraries(ON_GPU))

@@ -1,6 +1,7 @@
 """The registered algorithms: what all of them promise, and what some are beside it."""
 
 import os
+import random
 import subprocess
 import sys
 
@@ -8,10 +9,11 @@ import pytest
 import torch
 from actsparse.codebooks import ALGORITHMS
 from actsparse.codebooks.alternation import Stream
-from actsparse.codebooks.as_published import AsPublished
+from actsparse.codebooks.as_published import AsPublished, assign_in_order, first_centroids
 from actsparse.codebooks.assign import assign
 from actsparse.codebooks.coverage import Coverage
 from actsparse.codebooks.packing import count_active, pack, unpack
+from actsparse.codebooks.penalised_as_published import PenalisedAsPublished
 from actsparse.codebooks.seeding import choose_seeds
 from actsparse.codebooks.spherical import Spherical
 from made_up_patterns import structured_masks
@@ -56,7 +58,7 @@ def test_every_algorithm_streams_and_repeats(name):
     assert torch.equal(first, again) and objective
     if name not in ("as_published", "mini_batch"):  # these depend on what comes together
         assert torch.equal(method.fit(list(patterns.split(123)), 90, 8, ones)[0], first)
-    if name != "as_published":
+    if not name.endswith("as_published"):
         assert count_active(first).eq(ones).all()
     with pytest.raises(ValueError, match="clusters: 501 is more than the 500 patterns"):
         method.fit([patterns], 90, 501, ones)
@@ -110,27 +112,83 @@ def test_spherical_covers_more_of_new_patterns_where_each_centroid_has_few():
     assert covered("spherical") > max(covered("coverage"), covered("kmeans"), covered("binary_kmeans"))
 
 
-def naive_published_step(chunk, centroids, iteration, sparsity):
-    """The artifact's loop as it is written: one centroid after the other."""
-    capacity = len(chunk) // len(centroids)
-    taken, updated = torch.zeros(len(chunk), dtype=torch.bool), []
-    for centroid in centroids:
-        overlaps = (chunk @ centroid).masked_fill_(taken, -torch.inf)
-        members = overlaps.topk(capacity).indices
-        taken[members] = True
-        blend = centroid * (iteration * capacity) + chunk[members].sum(0)
-        updated.append((blend > blend.quantile(sparsity)).float())
-    return torch.stack(updated)
+def naive_published(chunks, clusters, seed, sparsity, passes):
+    """The artifact's definition written out in float64: one pattern, one centroid after the other."""
+    width, rows = chunks[0].shape[1], torch.cat(chunks)
+    chunk_of = torch.cat([torch.full((len(chunk),), c) for c, chunk in enumerate(chunks)])
+    centroids = []
+    for position in sorted(random.Random(seed).sample(range(len(rows)), clusters)):
+        for other in range(position, position + 101):
+            if chunk_of[other] == chunk_of[position] and (rows[other] == 0).sum() >= 0.4 * width:
+                centroids.append(rows[other].double())
+                break
+    centroids, capacity = torch.stack(centroids), len(chunks[0]) // clusters
+    before = None
+    for iteration in range(1, passes + 1):
+        chosen = []
+        for batch, chunk in enumerate(chunks, 1):
+            waiting, updated = list(range(len(chunk))), []
+            for centroid in centroids:
+                left_out = [int((chunk[row].bool() & ~centroid.bool()).sum()) for row in waiting]
+                order = sorted(range(len(waiting)), key=left_out.__getitem__)
+                members = [waiting[place] for place in order[:capacity]]
+                waiting = [waiting[place] for place in order[capacity:]]
+                if members:
+                    history, mean = iteration * batch * capacity, chunk[members].double().mean(0)
+                    blend = (centroid * history + mean * capacity) / (history + capacity)
+                    centroid = (blend > blend.quantile(sparsity)).double()
+                updated.append(centroid)
+                chosen.append(set(members))
+            centroids = torch.stack(updated)
+        if chosen == before:
+            break
+        before = chosen
+    return centroids.bool()
 
 
-def test_as_published_is_the_loop_and_freezes():
+def test_as_published_is_its_definition_and_freezes():
     masks = structured_masks(400, 64, 2)
-    chunk, ones = masks.float(), 45
-    seeds = AsPublished(steps=0, seed=3).fit([pack(masks)], 64, 10, ones)[0]
-    expected = unpack(seeds, 64, torch.float32)
-    for iteration in (1, 2):
-        expected = naive_published_step(chunk, expected, iteration, 1 - ones / 64)
-    found, _ = AsPublished(steps=2, seed=3).fit([pack(masks)], 64, 10, ones)
-    assert torch.equal(unpack(found, 64, torch.float32), expected)
-    late = [AsPublished(steps=n, seed=3).fit([pack(masks)], 64, 10, ones)[0] for n in (8, 20)]
+    masks[::7] = True  # too busy to start from
+    chunks, fitting = [*masks.split(160)], AsPublished(steps=3, seed=3)
+    packed = [pack(chunk) for chunk in chunks]
+    found, _ = fitting.fit(packed, 64, 10, 45, sparsity=0.3)
+    assert torch.equal(unpack(found, 64), naive_published(chunks, 10, 3, 0.3, 3))
+    assert torch.equal(fitting.fit([pack(masks)], 64, 10, 45, chunks=packed, sparsity=0.3)[0], found)
+    late = [AsPublished(steps=n, seed=3).fit(packed, 64, 10, 45)[0] for n in (12, 30)]
     assert torch.equal(*late)
+
+
+def test_the_quietest_patterns_go_to_the_first_centroid_as_published():
+    masks = torch.zeros(4, 8, dtype=torch.bool)
+    masks[0, :4] = masks[1, :4] = True  # just the first centroid
+    masks[2, 7] = masks[3, 6] = True  # not a neuron of it, but only one left out
+    masks[0, 4:6] = masks[1, 4:6] = True  # two left out
+    centroids = torch.zeros(2, 8)
+    centroids[0, :4] = centroids[1, 4:] = 1
+    assert assign_in_order(pack(masks), centroids, 8, 2).tolist() == [1, 1, 0, 0]
+
+
+def test_seeds_as_published_are_sparse_or_the_next_that_are():
+    masks = torch.ones(300, 10, dtype=torch.bool)
+    masks[5, :4] = masks[250, :4] = False  # sparse enough, at exactly 40 %
+    with pytest.raises(ValueError, match=r"^clusters: \d+ of 20 find a pattern of 0\.4 sparsity"):
+        first_centroids([pack(masks)], 10, 20, 0)
+    masks[::20, :5] = masks[124, :5] = masks[249, :5] = False
+    drawn = sorted(random.Random(1).sample(range(250), 5))
+    sparse = [next(row for row in range(position, 300) if masks[row].sum() <= 6) for position in drawn]
+    chunk = pack(masks)[:250]
+    found = first_centroids([chunk[:125], chunk[125:]], 10, 5, 1)
+    assert [torch.equal(row, chunk[place]) for row, place in zip(found, sparse, strict=True)] == [True] * 5
+
+
+def test_penalised_as_published_is_its_definition():
+    rows, published = structured_masks(300, 40, 4).double(), PenalisedAsPublished(steps=4, seed=5)
+    centroids = rows[torch.randperm(300, generator=torch.Generator().manual_seed(5))[:8]].clone()
+    for _ in range(4):
+        lost = (rows[:, None] > centroids).double().sum(2)
+        needless = (rows[:, None] < centroids).double().sum(2)
+        nearest = (lost + (1 + 2) * needless).argmin(1)
+        for k in nearest.unique():
+            centroids[k] = rows[nearest == k].mean(0).round()
+    found, _ = published.fit([pack(rows.bool())], 40, 8, 20)
+    assert torch.equal(unpack(found, 40), centroids.bool())

@@ -127,7 +127,10 @@ def test_the_published_protocol_is_another_codebook_and_one_window(tmp_path):
     ours, theirs = study_of(tmp_path / "ours", {}), study_of(tmp_path / "theirs", {"as_published": True})
     assert [e.kind.first_windows for s in (ours, theirs) for e in s.experiments.values()] == [None, 1]
     assert list(ours.needs["codebooks"]) == ["coverage-pooled-t0.5-k4-s0.2"]
-    assert list(theirs.needs["codebooks"]) == ["coverage-pooled-t0.5-published-k4-s0.2"]
+    assert list(theirs.needs["codebooks"]) == ["coverage-pooled-t0.5-thresholded-published-k4-s0.2"]
+    with pytest.raises(ConfigError, match=r"book.patterns_of: would be ignored \(as published"):
+        (tmp_path / "dense").mkdir()
+        study_of(tmp_path / "dense", {"as_published": True, "patterns_of": "dense"})
     with pytest.raises(
         ConfigError, match=r"^perplexity: missing \(required by experiments.book.as_published"
     ):

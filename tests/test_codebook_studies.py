@@ -108,8 +108,9 @@ def test_given_files_give_the_same_results_and_only_evaluation_runs(tmp_path):
     # As published: fitted to the text that perplexity is measured on, the first window of it.
     published = record(study, "published")
     assert (published["windows"], plain["windows"]) == (1, 2)
-    for patterns, text in (("0.5-published", "perplexity"), ("0.5", "calibration")):
+    for patterns, text in (("0.5-thresholded-published", "perplexity"), ("0.5", "calibration")):
         identity = read_json(study / f"{FOLDER}/patterns/llama/{patterns}/manifest.json")["identity"]
+        assert identity["thresholded"] == ("published" in patterns)
         assert identity["windows"] == sha256_of(study / f"{FOLDER}/windows/llama/{text}.safetensors")
 
     exported = sorted(path.name for path in (study / f"{FOLDER}/exports/llama/{CODEBOOK}").glob("*.pt"))

@@ -122,7 +122,7 @@ def test_few_patterns_are_kept():
     patterns, table, packed = 8192, 1024 * 4096, 8192 * 4096 // 8
     held = packed + packed + 40 * patterns + table // 8
     assert memory.fitting(4096, patterns, 1024) == held + 9 * table
-    published = 19 * 8192 * 4096 // 2 + 4 * 8192 * 1024 + 12 * table
+    published = packed * 2 + 5 * 8192 * 4096 + 8 * 256 * 8192 + 13 * table
     assert memory.fitting(4096, patterns, 1024, algorithm="as_published") == held + published
     neurons = 29 * 8192 * 4096 + 9 * table
     assert memory.fitting(4096, patterns, 1024, algorithm="penalised") == held + neurons

@@ -154,6 +154,15 @@ def test_scores_of_weights_and_as_published(model, options):
     published = build("clact", SCORERS, {}, as_published=True).score(x, site)
     torch.testing.assert_close(published, x.abs() * columns / x.norm(dim=-1, keepdim=True))
 
+    # To the last bit, each operation rounded to the input's dtype: divided, then multiplied.
+    x = x.bfloat16()
+    rows = (x.pow(2).sum(-1, keepdim=True).sqrt() + 1e-8).double()
+    quotient = (x.abs().double() / rows).bfloat16().double()
+    expected = (quotient * x.flatten(0, 1).pow(2).sum(0).sqrt().double()).bfloat16()
+    published = build("clact", SCORERS, {}, as_published=True).score(x, site)
+    assert published.dtype == torch.bfloat16 and torch.equal(published, expected)
+    assert not torch.equal(published, (x.abs() * (x.flatten(0, 1).norm(dim=0) / rows)).bfloat16())
+
 
 def test_random_scores_depend_on_seed_site_and_position_alone(model):
     first, second = find_sites(model, ["q_proj", "k_proj"], "input", layers="0")
@@ -337,9 +346,11 @@ def test_what_does_not_fit_is_refused_before_the_model_runs(model, options):
 
 def test_what_an_experiment_needs_beforehand():
     assert needs_statistics("clact", "none", False) and not needs_statistics("clact", "none", True)
-    assert needs_statistics("wanda", "none", True) and needs_statistics("magnitude", "shift_static", True)
+    assert needs_statistics("wanda", "none", False) and not needs_statistics("wanda", "none", True)
+    assert needs_statistics("magnitude", "shift_static", True)
     assert made_by("magnitude", "scale_shift", False) == "trained_parameters"
     assert made_by("magnitude", "scale_shift", True) == "trained_parameters"
     assert made_by("magnitude", "learned_shift", False) == "trained_parameters"
     assert made_by("magnitude", "learned_shift", True) is None
-    assert made_by("sparsegpt", "none", False) == "pruned_weights"
+    assert made_by("sparsegpt", "none", False) == made_by("sparsegpt", "none", True) == "pruned_weights"
+    assert (made_by("wanda", "none", False), made_by("wanda", "none", True)) == (None, "pruned_weights")

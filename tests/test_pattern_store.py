@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from actsparse.codebooks.chunks import Chunks
 from actsparse.codebooks.packing import pack, unpack
 from actsparse.codebooks.pattern_store import MANIFEST, PatternStore, PatternWriter, evenly_spaced
 from actsparse.jobs.files import read_json
@@ -202,3 +203,21 @@ def test_magnitudes_that_are_not_there(store, tmp_path):
         next(store.magnitude_blocks("gate_proj"))
     with pytest.raises(ValueError, match=r"magnitudes: 'int4' is unknown \(allowed: uint8, bfloat16\)"):
         PatternWriter(tmp_path, IDENTITY, LAYERS, WIDTHS, magnitudes="int4")
+
+
+def test_chunks_are_all_layers_of_a_sequence_of_the_kept_tokens(tmp_path):
+    """Twelve tokens in sequences of four, every second one of them stored, in shards of two."""
+    masks = torch.rand(2, 12, 16, generator=torch.Generator().manual_seed(0)) < 0.5
+    layout = {"shard_bytes": 8, "kept": torch.arange(0, 12, 2), "sequence_length": 4}
+    with PatternWriter(tmp_path, {}, 2, {"gate_proj": 16}, **layout) as writer:
+        for start in range(0, 12, 4):
+            for layer in range(2):
+                writer.add("gate_proj", layer, masks[layer, start : start + 4])
+    store = PatternStore(tmp_path)
+    chunks = list(Chunks(store, "gate_proj", [0, 1], torch.arange(6), lambda rows: rows))
+    assert len(chunks) == 3
+    for number, chunk in enumerate(chunks):
+        expected = [masks[layer, position] for layer in range(2) for position in (4 * number, 4 * number + 2)]
+        assert torch.equal(unpack(chunk, 16), torch.stack(expected))
+    (second,) = Chunks(store, "gate_proj", [1], torch.tensor([2, 3]), lambda rows: ~rows)
+    assert torch.equal(unpack(second, 16), ~masks[1, [4, 6]])

@@ -5,6 +5,7 @@ import torch
 from actsparse.calibration.sparsegpt import prune_model, prune_weight
 from actsparse.calibration.statistics import measure_statistics
 from actsparse.calibration.training import Recipe, train
+from actsparse.calibration.wanda import prune_in_order
 from actsparse.kinds import KINDS
 from actsparse.methods.mitigations.learned_shift import LearnedShift
 from actsparse.methods.mitigations.none import NoMitigation
@@ -197,3 +198,52 @@ def test_stored_sparsegpt_weights_give_the_pruned_model(tmp_path, architecture, 
         assert (stored - dense).norm() < (plain - dense).norm()
         assert torch.equal(model(input_ids=WINDOWS).logits, dense)
     assert applied.realised_sparsity == pytest.approx(0.5, abs=1e-3)
+
+
+def kept_by_wanda(weight, inputs, pattern):
+    """The definition, in float64: of each four weights two, or of each row half, by abs(W) norm(X)."""
+    scores = weight.double().abs() * inputs.double().square().sum(0).sqrt()
+    groups = scores.reshape(len(scores), -1, 4 if pattern == "2:4" else scores.shape[1])
+    best = groups.argsort(dim=2, descending=True, stable=True)[..., : groups.shape[2] // 2]
+    return torch.zeros_like(groups, dtype=torch.bool).scatter_(2, best, True).reshape(scores.shape)
+
+
+@pytest.mark.parametrize("pattern", ["2:4", 0.5])
+def test_wanda_as_published_sees_what_pruned_layers_put_out(tmp_path, pattern):
+    model, other = tiny(tmp_path), load_tiny_model(tmp_path)
+    rule = NOfM(2, 4) if pattern == "2:4" else TopK(0.5)
+    found = prune_in_order(other, WINDOWS, rule, ALL)
+    dense = {name: part.weight.clone() for name, part in model.named_modules() if name in found}
+    for layer in decoder_layers(model):
+        parts = [part for part in layer.modules() if isinstance(part, torch.nn.Linear)]
+        seen = {}
+
+        def record(part, args, seen=seen):
+            seen[part] = args[0].flatten(0, 1)
+
+        hooks = [part.register_forward_pre_hook(record) for part in parts]
+        with torch.no_grad():
+            model(input_ids=WINDOWS)
+            for part in parts:
+                part.weight.mul_(kept_by_wanda(part.weight, seen[part], pattern))
+        for hook in hooks:
+            hook.remove()
+    assert len(found) == 7 * len(decoder_layers(model))
+    for name, part in model.named_modules():
+        if name in found:
+            assert torch.equal(found[name]["weight"], part.weight)
+
+    # The one-pass way chooses others, from the second layer on.
+    save_per_site(found, tmp_path / "weights.safetensors")
+    params = {"projections": list(ALL), "pattern": pattern, "scorer": "wanda", "as_published": True}
+    scheme = KINDS["prune_weights"].of(params).build(parameters=tmp_path / "weights.safetensors")
+    fresh = load_tiny_model(tmp_path)
+    with torch.no_grad(), sparsify(fresh, scheme):
+        assert torch.equal(fresh(input_ids=WINDOWS).logits, other(input_ids=WINDOWS).logits)
+    statistics = measure_statistics(fresh, WINDOWS, ALL)
+    norms = {name: row["norm"].double() for name, row in statistics.items()}
+    same = [
+        torch.equal(found[name]["weight"] != 0, kept_by_wanda(dense[name], norms[name][None], pattern))
+        for name in found
+    ]
+    assert all(same[:4]) and not all(same)

@@ -48,7 +48,7 @@ def extract(
     layers = 1 + max(site.layer for site in sites)
     widths = {site.projection: site.width for site in sites}
     kept = None if patterns is None else evenly_spaced(max(1, patterns // layers), tokens.numel())
-    stored = {"magnitudes": magnitudes, "kept": kept}
+    stored = {"magnitudes": magnitudes, "kept": kept, "sequence_length": tokens.shape[1]}
     with atomic_path(output) as folder, PatternWriter(folder, identity, layers, widths, **stored) as writer:
         extract_patterns(loaded, progress(tokens, "patterns"), values, writer, thresholded, importance)
 

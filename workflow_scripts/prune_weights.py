@@ -1,4 +1,4 @@
-"""Weights pruned and updated by SparseGPT, for one experiment on one model."""
+"""Weights pruned layer by layer, by SparseGPT or as published by Wanda, for one experiment on one model."""
 
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ def prune_weights(
     """Write the pruned weights of the experiment's projections to `output`."""
     # Imported here, because torch must not be before the job has its GPU.
     from actsparse.calibration.sparsegpt import prune_model
+    from actsparse.calibration.wanda import prune_in_order
     from actsparse.methods.building import pattern_of, published_pattern
     from actsparse.methods.per_site import save_per_site
     from actsparse.models.opening import open_model_and_windows
 
     loaded, tokens = open_model_and_windows(model, windows, **opening)
     pattern = published_pattern(params, pattern_of(params["pattern"]), "weight")
-    pruned = prune_model(loaded, tokens, pattern, params["projections"], params.get("layers"))
+    prune = prune_in_order if params["scorer"] == "wanda" else prune_model
+    pruned = prune(loaded, tokens, pattern, params["projections"], params.get("layers"))
     save_per_site(pruned, output)
 
 

@@ -25,8 +25,8 @@ def extract_patterns(
 ) -> None:
     """Run the model over `windows` (each int (length)); store where abs(output) >= threshold.
 
-    As published (arXiv 2507.14179), every pattern is that of the dense model: no layer sees the thresholded
-    output of an earlier one. With `thresholded`, every layer does. A writer with magnitudes gets them too:
+    Every pattern is that of the dense model: no layer sees the thresholded output of an earlier one. With
+    `thresholded`, as published (arXiv 2507.14179), every layer does. A writer with magnitudes gets them too:
     abs(output), or with importance `contribution` what `Contributions` makes of it.
 
     Raises ValueError when the importance is unknown, or the sites are not all that it needs.

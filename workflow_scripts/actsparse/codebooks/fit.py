@@ -11,6 +11,7 @@ from torch import Tensor
 
 from actsparse.codebooks import ALGORITHMS
 from actsparse.codebooks.alternation import Block, Stream
+from actsparse.codebooks.chunks import Chunks
 from actsparse.codebooks.codebook import Codebook, ones_in_centroid
 from actsparse.codebooks.packing import pack, unpack
 from actsparse.codebooks.parallel import processes, share, summed
@@ -74,7 +75,7 @@ class PatternStream:
         """Yield packed patterns; small ones, of several layers, together."""
         waiting, size = [], 0
         for patterns, _ in self.store.blocks(self.projection, self.layers, self.tokens, span=self.span):
-            some = self._of_group(patterns)
+            some = self.of_group(patterns)
             if waiting and size + some.nbytes > self.block_bytes:
                 yield torch.cat(waiting)
                 waiting, size = [], 0
@@ -94,7 +95,8 @@ class PatternStream:
                 update_weights(magnitudes, scales[layer], update_power),
             )
 
-    def _of_group(self, patterns: Tensor) -> Tensor:
+    def of_group(self, patterns: Tensor) -> Tensor:
+        """Return the part of packed patterns (n, B) that belongs to this stream's neurons."""
         group, groups = self.group
         if groups == 1:
             return patterns
@@ -174,9 +176,13 @@ def fit_codebook(
         if len(validating):
             streams["held_out"] = stream(some, validating, group)
         size = width // groups
-        held_out = {"held_out": streams["held_out"]} if len(validating) else {}
+        more: dict[str, Any] = {"held_out": streams["held_out"]} if len(validating) else {}
+        if member.says.get("in_chunks"):
+            of_group = streams["fitting"].of_group
+            more["chunks"] = Chunks(store, projection, some, fitting, lambda rows: of_group(rows).to(device))
+            more["sparsity"] = sparsities[some[0]]
         active = ones[some[0]]
-        centroids, history = method.fit(streams["fitting"], size, clusters, active, **held_out)
+        centroids, history = method.fit(streams["fitting"], size, clusters, active, **more)
         if replace_below:
             centroids, covered = replace_rare(
                 Stream(streams["fitting"]), centroids, size, active, replace_below

@@ -41,6 +41,7 @@ class PatternWriter:
         widths: neurons of each projection.
         shard_bytes: a shard is written as soon as it would hold this much.
         magnitudes: also store the magnitudes of active neurons, as one of MAGNITUDES.
+        sequence_length: tokens of each sequence that is added, as far as it is known.
         kept: store only the patterns of these tokens, by their positions, int64, among those added to a
             site; all by default.
 
@@ -56,10 +57,12 @@ class PatternWriter:
         shard_bytes: int = SHARD_BYTES,
         magnitudes: str | None = None,
         kept: Tensor | None = None,
+        sequence_length: int | None = None,
     ) -> None:
         if magnitudes not in (None, *MAGNITUDES):
             raise ValueError(f"magnitudes: {magnitudes!r} is unknown (allowed: {', '.join(MAGNITUDES)})")
         self.folder, self.magnitudes, self.kept = Path(folder), magnitudes, kept
+        self.sequence_length = sequence_length
         self.identity, self.layers, self.widths, self.shard_bytes = identity, layers, widths, shard_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in [self.folder / MANIFEST, *self.folder.glob("*.safetensors")]:
@@ -124,6 +127,7 @@ class PatternWriter:
                 "identity": self.identity,
                 "tokens": counts.pop(),
                 "counted_tokens": self._seen[self._sites[0]],
+                "sequence_length": self.sequence_length,
                 "layers": self.layers,
                 "widths": self.widths,
                 "magnitudes": self.magnitudes,
@@ -189,6 +193,8 @@ class PatternStore:
         manifest = read_json(self.folder / MANIFEST)
         self.identity: dict[str, Any] = manifest["identity"]
         self.tokens: int = manifest["tokens"]
+        self.counted_tokens: int = manifest["counted_tokens"]
+        self.sequence_length: int | None = manifest.get("sequence_length")
         self.layers: int = manifest["layers"]
         self.widths: dict[str, int] = manifest["widths"]
         self.magnitudes: str | None = manifest["magnitudes"]
@@ -222,6 +228,14 @@ class PatternStore:
     def token_positions(self, tokens: int | None = None) -> Tensor:
         """Return the positions, int64, of `tokens` evenly spaced tokens (all of them if None or too many)."""
         return evenly_spaced(self.tokens if tokens is None else tokens, self.tokens)
+
+    def sequences(self, tokens: Tensor) -> Tensor:
+        """Return which sequence of the text the tokens at these positions, int64, come from.
+
+        One and the same where the store does not know how long sequences are.
+        """
+        length = self.sequence_length or self.counted_tokens
+        return tokens * self.counted_tokens // self.tokens // length
 
     def blocks(
         self,

@@ -76,8 +76,8 @@ class Codebook(Kind):
             "default": "coverage",
         },
         "patterns_of": _choice(
-            "Whose patterns the centroids are fitted to: the dense model's, as published, or those of the "
-            "model with its thresholds at work, whose layers see what earlier thresholds have left.",
+            "Whose patterns the centroids are fitted to: the dense model's, or those of the model with its "
+            "thresholds at work, whose layers see what earlier thresholds have left, as published.",
             "dense",
             "thresholded",
         ),
@@ -168,8 +168,8 @@ class Codebook(Kind):
         "as_published": {
             "description": (
                 "The protocol of arXiv 2507.14179's artifact: centroids are fitted to patterns of the "
-                "perplexity text, and perplexity is measured on its first window alone. For its arithmetic, "
-                "see algorithm as_published."
+                "perplexity text in the thresholded model, and perplexity is measured on its first window "
+                "alone. For its arithmetic, see algorithm as_published."
             ),
             "type": "boolean",
             "default": False,
@@ -263,10 +263,15 @@ class Codebook(Kind):
         return [word for word in self.params["projections"] if not (joint and word == "up_proj")]
 
     @property
+    def patterns_of(self) -> str:
+        """Whose patterns these are; as published, those of the thresholded model."""
+        return "thresholded" if self.as_published else self.params["patterns_of"]
+
+    @property
     def patterns(self) -> str:
         """The name of the patterns that its codebook is fitted to."""
         suffixes = {
-            "-thresholded": self.params["patterns_of"] == "thresholded",
+            "-thresholded": self.patterns_of == "thresholded",
             "-contribution": self.params["importance"] == "contribution",
             "-published": self.as_published,
         }
@@ -292,7 +297,7 @@ class Codebook(Kind):
         """The name of its routers."""
         rank = self.params.get("router_rank", "full")
         routed = "-".join(map(slug_word, self.routed))
-        at_work = "-thresholded" if self.params["patterns_of"] == "thresholded" else ""
+        at_work = "-thresholded" if self.patterns_of == "thresholded" else ""
         return f"{self.codebook}-{self.params['router_loss']}-r{rank}-{routed}{at_work}"
 
     def needs(self, slug: str) -> dict[str, Need]:
@@ -308,7 +313,7 @@ class Codebook(Kind):
                 "centroids": self.codebook,
                 "training": {
                     "projections": self.routed,
-                    "patterns_of": self.params["patterns_of"],
+                    "patterns_of": self.patterns_of,
                     "rank": self.params.get("router_rank"),
                     "loss": self.params["router_loss"],
                 },
@@ -343,6 +348,8 @@ class Codebook(Kind):
         params, found = self.params, {}
         if params["assignment"] != "router":
             found |= dict.fromkeys(("router_rank", "router_loss"), "assignment oracle trains no router")
+        if self.as_published:
+            found["patterns_of"] = "as published, patterns are those of the thresholded model"
         if "centroids" in params:
             fitting = {"allocation", "algorithm", "importance", "groups"}
             fitting |= {key for key in self.keys if _algorithms_with(key)}

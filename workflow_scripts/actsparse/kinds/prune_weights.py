@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class PruneWeights(Pruning):
-    """Each row of a weight keeps what its pattern leaves it; SparseGPT's are pruned beforehand."""
+    """Each row of a weight keeps what its pattern leaves it; some scorers' are pruned beforehand."""
 
     word = "prune_weights"
     description = "Weights of linear layers are pruned."
@@ -41,10 +41,16 @@ class PruneWeights(Pruning):
         from actsparse.methods.building import build_scheme, pattern_of, published_pattern
         from actsparse.methods.mitigations.stored_weights import StoredWeights
         from actsparse.methods.patterns.full import Full
+        from actsparse.methods.scorers.magnitude import Magnitude
 
         if parameters is not None:
             return build_scheme(
-                "weight", self.params, Full(), parameters=parameters, mitigation=StoredWeights
+                "weight",
+                self.params,
+                Full(),
+                parameters=parameters,
+                scorer=Magnitude,
+                mitigation=StoredWeights,
             )
         pattern = published_pattern(self.params, pattern_of(self.params["pattern"], sparsities), "weight")
         return build_scheme("weight", self.params, pattern, statistics=statistics)

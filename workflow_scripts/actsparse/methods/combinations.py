@@ -76,6 +76,7 @@ def needs_statistics(scorer: str, mitigation: str, as_published: bool) -> bool:
     return any(
         member.says.get("statistics")
         and not (as_published and member.says.get("from_the_batch_as_published"))
+        and not (as_published and member.says.get("made_by_as_published"))
         for member in (SCORERS[scorer], MITIGATIONS[mitigation])
     )
 
@@ -85,6 +86,7 @@ def made_by(scorer: str, mitigation: str, as_published: bool) -> str | None:
     for member in (SCORERS[scorer], MITIGATIONS[mitigation]):
         if as_published and member.says.get("from_the_batch_as_published"):
             continue
-        if artifact := member.says.get("made_by"):
+        published = member.says.get("made_by_as_published") if as_published else None
+        if artifact := published or member.says.get("made_by"):
             return artifact
     return None

@@ -209,12 +209,14 @@ def fitting(
     weighs: bool = False,
     balanced: bool = False,
     unseen: bool = False,
+    sequence: int | None = None,
 ) -> int:
     """Return what fitting the codebook of a projection of `width` neurons to so many patterns needs.
 
     It is the mapped part of the store, the blocks that are held, 40 bytes a pattern, all centroids (of
     `layers` codebooks), and the largest of what the steps, weighing a block, and counting its neurons need;
-    or measuring it on `unseen` patterns, which is done in the end.
+    or measuring it on `unseen` patterns, which is done in the end. Of a codebook's patterns `sequence`
+    are of one sequence, all by default.
     """
     size, here = -(-width // groups), -(-patterns // layers)
     table, bits = clusters * size, here * size // 8
@@ -225,24 +227,23 @@ def fitting(
     block = rows * size // 8 if weighs else min(bits, BLOCK)
     weighed = 15 * rows * width * weighs // 2
     shared_out = 4 * (min(here, 2**14) * (size + 4 * clusters) + table) * balanced
-    steps = _steps(algorithm, here, size, clusters, block)
+    chunk = here if sequence is None else min(here, sequence)
+    steps = _steps(algorithm, here, size, clusters, block, chunk)
     measured = (min(SHARD, 9 * patterns * width // 8) + 20 * 2**13 * width) * unseen
     results = layers * groups * table // 8
     return mapped + held + 40 * here + results + max(steps, weighed, shared_out, 8 * block, measured)
 
 
-def _steps(algorithm: str, patterns: int, width: int, clusters: int, block: int) -> int:
-    """Return what an algorithm's steps need; `block` bytes of packed patterns come at a time."""
+def _steps(algorithm: str, patterns: int, width: int, clusters: int, block: int, chunk: int) -> int:
+    """Return what an algorithm's steps need; packed patterns come `block` bytes, or `chunk`, at a time."""
     table, every = clusters * width, patterns * width
     seeds = int(2.25 * min(4 * table, 2**26))
     if algorithm == "spherical":  # sums, directions in both types, a block of patterns and of products
         return 10 * table + int(2**26 * (1 + min(clusters, width) / max(clusters, width)))
-    if (
-        algorithm == "as_published"
-    ):  # float32 patterns, twice, products and centroids; their entries are sorted
-        rows = min(patterns, max(2**13, clusters))
-        return 19 * rows * width // 2 + 4 * rows * clusters + 12 * table
-    if algorithm in ("penalised", "binary_kmeans"):  # a block's neurons and their opposites, as int32
+    if algorithm == "as_published":  # a chunk, twice; some patterns in float32; distances; centroids
+        return chunk * width // 4 + 5 * min(chunk, 2**13) * width + 8 * 2**8 * chunk + 13 * table
+    # A block's neurons and their opposites, as int32.
+    if algorithm in ("penalised", "penalised_as_published", "binary_kmeans"):
         return 29 * 8 * block + 9 * table
     if algorithm in ("kmeans", "mini_batch_kmeans", "faiss"):  # all patterns in float32, the library's copies
         return 13 * every + 16 * table

@@ -13,7 +13,8 @@ A scorer says of itself, in its class:
     seeded_as_published: whether it draws random numbers as published, from the study's seed.
     unchanged_input: whether its statistics are of inputs that no mitigation has changed.
     seeded: whether it draws random numbers, from the study's seed.
-    made_by: the artifact that holds weights which are pruned for it beforehand.
+    made_by: the artifact that holds weights which are pruned for it beforehand; made_by_as_published: the
+        same, as published, in place of its statistics.
 """
 
 from actsparse.registry import Family

@@ -12,13 +12,14 @@ from actsparse.models.sites import Site
 class Wanda:
     """Scores of a weight are abs(W_oi) * norm(X_:,i) over calibration tokens; rows are compared on their own.
 
-    Norms are those of the dense model's inputs; the original takes them layer after layer from the model
-    that is already pruned up to there.
+    Norms are those of the dense model's inputs. As published they are taken layer after layer from the model
+    that is already pruned up to there, by a job of its own (`actsparse.calibration.wanda`).
     """
 
     word = "wanda"
     ranks = ("weight",)
     statistics = True
+    made_by_as_published = "pruned_weights"
 
     statistics: PerSite
 
