@@ -209,6 +209,14 @@ def stored_magnitudes(patterns):
     return CONFIG["codebooks"]["magnitudes"] if needed else None
 
 
+def stores_values(patterns):
+    """Whether outputs themselves are stored with patterns."""
+    specs = STUDY.needs.get("codebooks", {}).values()
+    return any(
+        spec.get("patterns") == patterns and spec["fit"]["options"].get("rows") == "raw" for spec in specs
+    )
+
+
 def items(wildcards):
     """The items of one of the study's tasks."""
     asked = f"{wildcards.provider}/{wildcards.task}"

@@ -40,12 +40,13 @@ def fetching_memory(wildcards):
 
 
 def pattern_memory(shape, dtype, wildcards):
-    """What a pass needs that stores patterns of a text, with magnitudes where codebooks weigh by them."""
+    """What a pass needs that stores patterns of a text, with what codebooks weigh or average."""
     w, text = wildcards, PATTERN_TEXTS[wildcards.text]
     stored = patterns_stored(shape, text)
     magnitudes = stored_magnitudes(w.sparsity + w.of + w.importance + w.text)
     length, windows = CONFIG[text]["sequence_length"], CONFIG[text]["sequences"] or 256
-    return memory.patterns(shape, dtype, length, windows, stored, magnitudes)
+    values = stores_values(w.sparsity + w.of + w.importance + w.text)
+    return memory.patterns(shape, dtype, length, windows, stored, magnitudes, values)
 
 
 def fitting_memory(shape, dtype, wildcards):
@@ -67,6 +68,7 @@ def fitting_memory(shape, dtype, wildcards):
         balanced=options.get("balanced", False),
         unseen=bool(held_out_patterns(wildcards)),
         sequence=pooled * CONFIG[text]["sequence_length"],
+        averages=options.get("rows", "binary") != "binary",
     )
     more = max(1, GPUS) - 1
     return each + more * (each + memory.libraries(ON_GPU))

@@ -35,6 +35,7 @@ rule extract_patterns:
         patterns=CONFIG["codebooks"]["patterns"],
         importance=lambda w: w.importance.strip("-") or "magnitude",
         magnitudes=lambda w: stored_magnitudes(w.sparsity + w.of + w.importance + w.text),
+        values=lambda w: stores_values(w.sparsity + w.of + w.importance + w.text),
         loading=loading,
         pins=pins("lm"),
         code=digest("extract_patterns.py"),

@@ -11,6 +11,7 @@ from actsparse.codebooks import ALGORITHMS
 from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.as_published import AsPublished, assign_in_order, first_centroids
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.chunks import Chunk
 from actsparse.codebooks.coverage import Coverage
 from actsparse.codebooks.packing import count_active, pack, unpack
 from actsparse.codebooks.penalised_as_published import PenalisedAsPublished
@@ -112,9 +113,10 @@ def test_spherical_covers_more_of_new_patterns_where_each_centroid_has_few():
     assert covered("spherical") > max(covered("coverage"), covered("kmeans"), covered("binary_kmeans"))
 
 
-def naive_published(chunks, clusters, seed, sparsity, passes):
+def naive_published(chunks, clusters, seed, sparsity, passes, active=None, values=None):
     """The artifact's definition written out in float64: one pattern, one centroid after the other."""
     width, rows = chunks[0].shape[1], torch.cat(chunks)
+    active, values = active or chunks, values or chunks
     chunk_of = torch.cat([torch.full((len(chunk),), c) for c, chunk in enumerate(chunks)])
     centroids = []
     for position in sorted(random.Random(seed).sample(range(len(rows)), clusters)):
@@ -126,7 +128,7 @@ def naive_published(chunks, clusters, seed, sparsity, passes):
     before = None
     for iteration in range(1, passes + 1):
         chosen = []
-        for batch, chunk in enumerate(chunks, 1):
+        for batch, (chunk, value) in enumerate(zip(active, values, strict=True), 1):
             waiting, updated = list(range(len(chunk))), []
             for centroid in centroids:
                 left_out = [int((chunk[row].bool() & ~centroid.bool()).sum()) for row in waiting]
@@ -134,7 +136,7 @@ def naive_published(chunks, clusters, seed, sparsity, passes):
                 members = [waiting[place] for place in order[:capacity]]
                 waiting = [waiting[place] for place in order[capacity:]]
                 if members:
-                    history, mean = iteration * batch * capacity, chunk[members].double().mean(0)
+                    history, mean = iteration * batch * capacity, value[members].double().mean(0)
                     blend = (centroid * history + mean * capacity) / (history + capacity)
                     centroid = (blend > blend.quantile(sparsity)).double()
                 updated.append(centroid)
@@ -151,11 +153,26 @@ def test_as_published_is_its_definition_and_freezes():
     masks[::7] = True  # too busy to start from
     chunks, fitting = [*masks.split(160)], AsPublished(steps=3, seed=3)
     packed = [pack(chunk) for chunk in chunks]
+    as_chunks = [Chunk(some, some) for some in packed]
     found, _ = fitting.fit(packed, 64, 10, 45, sparsity=0.3)
     assert torch.equal(unpack(found, 64), naive_published(chunks, 10, 3, 0.3, 3))
-    assert torch.equal(fitting.fit([pack(masks)], 64, 10, 45, chunks=packed, sparsity=0.3)[0], found)
+    assert torch.equal(fitting.fit([pack(masks)], 64, 10, 45, chunks=as_chunks, sparsity=0.3)[0], found)
     late = [AsPublished(steps=n, seed=3).fit(packed, 64, 10, 45)[0] for n in (12, 30)]
     assert torch.equal(*late)
+
+
+def test_magnitudes_and_raw_outputs_are_averaged_as_published():
+    outputs = torch.randn(120, 40, generator=torch.Generator().manual_seed(6)) + structured_masks(120, 40, 2)
+    masks = outputs.abs() >= outputs.abs().median()
+    parts, values = [*masks.split(60)], [*outputs.split(60)]
+    packed = [pack(some) for some in parts]
+    for active, averaged in (
+        (parts, [some.abs() * mask for some, mask in zip(values, parts, strict=True)]),
+        ([some > 0 for some in values], values),
+    ):
+        chunks = [Chunk(p, pack(a), v) for p, a, v in zip(packed, active, averaged, strict=True)]
+        found, _ = AsPublished(steps=2, seed=3).fit(packed, 40, 6, 28, chunks=chunks, sparsity=0.3)
+        assert torch.equal(unpack(found, 40), naive_published(parts, 6, 3, 0.3, 2, active, averaged))
 
 
 def test_the_quietest_patterns_go_to_the_first_centroid_as_published():
@@ -172,12 +189,12 @@ def test_seeds_as_published_are_sparse_or_the_next_that_are():
     masks = torch.ones(300, 10, dtype=torch.bool)
     masks[5, :4] = masks[250, :4] = False  # sparse enough, at exactly 40 %
     with pytest.raises(ValueError, match=r"^clusters: \d+ of 20 find a pattern of 0\.4 sparsity"):
-        first_centroids([pack(masks)], 10, 20, 0)
+        first_centroids([Chunk(pack(masks), pack(masks))], 10, 20, 0)
     masks[::20, :5] = masks[124, :5] = masks[249, :5] = False
     drawn = sorted(random.Random(1).sample(range(250), 5))
     sparse = [next(row for row in range(position, 300) if masks[row].sum() <= 6) for position in drawn]
     chunk = pack(masks)[:250]
-    found = first_centroids([chunk[:125], chunk[125:]], 10, 5, 1)
+    found = first_centroids([Chunk(some, some) for some in chunk.split(125)], 10, 5, 1)
     assert [torch.equal(row, chunk[place]) for row, place in zip(found, sparse, strict=True)] == [True] * 5
 
 

@@ -113,6 +113,8 @@ def study_of(folder, options, without=()):
         ({"joint": True, "projections": ["up_proj"]}, "joint: gate_proj and up_proj must both be among"),
         ({"importance": "contribution"}, "importance: algorithm coverage weighs no neurons"),
         ({"allocation": "by_layer"}, r"'by_layer' is not allowed \(allowed: uniform, by_energy\)"),
+        ({"rows": "raw"}, "algorithm coverage has no such option"),
+        ({"algorithm": "as_published", "rows": "signed"}, r"allowed: binary, magnitudes, raw\)"),
         ({"algorithm": "as_published", "seed_sparsity": 0.1}, "algorithm as_published has no such option"),
     ],
 )

@@ -26,7 +26,8 @@ FITTED = {
         "allocation": "by_energy",
         "joint": [False, True],
     },
-    "published": {**SMALL, "algorithm": "as_published", "as_published": True},
+    "published": {**SMALL, "algorithm": "as_published", "as_published": True, "rows": "raw"},
+    "averaged": {**SMALL, "algorithm": "as_published", "rows": "magnitudes"},
 }
 FOLDER = "results/tiny"
 CODEBOOK = "coverage-pooled-t0.5-k4-s0.25"

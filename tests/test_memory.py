@@ -124,6 +124,9 @@ def test_few_patterns_are_kept():
     assert memory.fitting(4096, patterns, 1024) == held + 9 * table
     published = packed * 2 + 5 * 8192 * 4096 + 8 * 256 * 8192 + 13 * table
     assert memory.fitting(4096, patterns, 1024, algorithm="as_published") == held + published
+    published += 8 * 8192 * 4096
+    raw = memory.fitting(4096, patterns, 1024, algorithm="as_published", averages=True)
+    assert raw == held + published
     neurons = 29 * 8192 * 4096 + 9 * table
     assert memory.fitting(4096, patterns, 1024, algorithm="penalised") == held + neurons
     library = 13 * 8192 * 4096 + 16 * table

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 WIDTHS = {"gate_proj": 21, "down_proj": 16}
 LAYERS = 3
+ROWS = ("binary", "magnitudes", "raw")
 IDENTITY = {"model": "a" * 64, "thresholds": "b" * 64, "corpus": "c" * 64, "sparsity": 0.5}
 
 
@@ -207,17 +208,25 @@ def test_magnitudes_that_are_not_there(store, tmp_path):
 
 def test_chunks_are_all_layers_of_a_sequence_of_the_kept_tokens(tmp_path):
     """Twelve tokens in sequences of four, every second one of them stored, in shards of two."""
-    masks = torch.rand(2, 12, 16, generator=torch.Generator().manual_seed(0)) < 0.5
-    layout = {"shard_bytes": 8, "kept": torch.arange(0, 12, 2), "sequence_length": 4}
-    with PatternWriter(tmp_path, {}, 2, {"gate_proj": 16}, **layout) as writer:
+    outputs = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(0))
+    layout = {"kept": torch.arange(0, 12, 2), "sequence_length": 4, "magnitudes": "bfloat16", "values": True}
+    with PatternWriter(tmp_path, {}, 2, {"gate_proj": 16}, 8, **layout) as writer:
         for start in range(0, 12, 4):
             for layer in range(2):
-                writer.add("gate_proj", layer, masks[layer, start : start + 4])
+                some = outputs[layer, start : start + 4]
+                writer.add("gate_proj", layer, some.abs() > 0.5, some.abs(), some)
     store = PatternStore(tmp_path)
-    chunks = list(Chunks(store, "gate_proj", [0, 1], torch.arange(6), lambda rows: rows))
-    assert len(chunks) == 3
-    for number, chunk in enumerate(chunks):
-        expected = [masks[layer, position] for layer in range(2) for position in (4 * number, 4 * number + 2)]
-        assert torch.equal(unpack(chunk, 16), torch.stack(expected))
-    (second,) = Chunks(store, "gate_proj", [1], torch.tensor([2, 3]), lambda rows: ~rows)
-    assert torch.equal(unpack(second, 16), ~masks[1, [4, 6]])
+    for number, (plain, strong, raw) in enumerate(
+        zip(*(Chunks(store, "gate_proj", [0, 1], torch.arange(6), rows) for rows in ROWS), strict=True)
+    ):
+        expected = torch.cat([outputs[layer, [4 * number, 4 * number + 2]] for layer in range(2)])
+        mask = expected.abs() > 0.5
+        for chunk, active in ((plain, mask), (strong, mask), (raw, expected > 0)):
+            assert torch.equal(unpack(chunk.patterns, 16), mask)
+            assert torch.equal(unpack(chunk.active, 16), active)
+        assert plain.values is None and torch.equal(raw.values, expected)
+        assert torch.equal(strong.values, (expected.abs() * mask).bfloat16().float())
+    assert number == 2
+    (second,) = Chunks(store, "gate_proj", [1], torch.tensor([2, 3]), "raw", (1, 2))
+    assert torch.equal(second.values, outputs[1, [4, 6], 8:])
+    assert torch.equal(unpack(second.patterns, 8), outputs[1, [4, 6], 8:].abs() > 0.5)

@@ -19,9 +19,10 @@ def extract(
     importance: str = "magnitude",
     patterns: int | None = None,
     magnitudes: str | None = None,
+    values: bool = False,
     **opening: Any,
 ) -> None:
-    """Write the pattern store of `projections` to the folder `output`, with `magnitudes` if wanted.
+    """Write the pattern store of `projections` to the folder `output`, maybe with `magnitudes` or `values`.
 
     What these measure is the `importance`, `magnitude` or `contribution`.
     They are the dense model's, or those with its thresholds at work if `thresholded`. At most `patterns` of
@@ -49,6 +50,7 @@ def extract(
     widths = {site.projection: site.width for site in sites}
     kept = None if patterns is None else evenly_spaced(max(1, patterns // layers), tokens.numel())
     stored = {"magnitudes": magnitudes, "kept": kept, "sequence_length": tokens.shape[1]}
+    stored["values"] = values
     with atomic_path(output) as folder, PatternWriter(folder, identity, layers, widths, **stored) as writer:
         extract_patterns(loaded, progress(tokens, "patterns"), values, writer, thresholded, importance)
 
@@ -65,6 +67,7 @@ if "snakemake" in globals():
             importance=snakemake.params.importance,
             patterns=snakemake.params.patterns,
             magnitudes=snakemake.params.magnitudes,
+            values=snakemake.params.values,
             threads=snakemake.threads,
             **snakemake.params.loading,
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from actsparse.codebooks.alternation import Stream
 from actsparse.codebooks.assign import assign
+from actsparse.codebooks.chunks import Chunk
 from actsparse.codebooks.packing import count_active, pack, unpack
 
 SEED_SPARSITY = 0.4
@@ -27,7 +28,10 @@ ROWS = 2**13  # patterns that are unpacked at a time
 
 @dataclass(frozen=True)
 class AsPublished:
-    """steps: the largest number of passes over the patterns. seed: of the choice of the first centroids."""
+    """steps: the largest number of passes over the patterns. seed: of the choice of the first centroids.
+
+    rows: what chunks hold, see `Chunks`; the artifact's are raw.
+    """
 
     word = "as_published"
     options = ("replace_below",)
@@ -35,6 +39,7 @@ class AsPublished:
 
     steps: int
     seed: int
+    rows: str = "binary"
 
     def fit(
         self,
@@ -42,29 +47,29 @@ class AsPublished:
         width: int,
         clusters: int,
         ones: int,
-        chunks: Iterable[Tensor] | None = None,
+        chunks: Iterable[Chunk] | None = None,
         sparsity: float | None = None,
     ) -> tuple[Tensor, list[int]]:
         """Fit centroids as `Coverage.fit` does; ties at the quantile leave some with fewer than `ones`.
 
         Args:
             patterns, width, clusters, ones: those of `Coverage.fit`.
-            chunks: the same patterns, packed, as they were collected; the blocks of `patterns` by default.
+            chunks: the same patterns as they were collected; the blocks of `patterns` by default.
             sparsity: which quantile of a centroid is cut; 1 - ones / width by default.
 
         Returns:
             Packed centroids, and their objective as at evaluation, that of the nearest ones, before each pass
             and at the end. Passes end when no pattern changes its centroid.
         """
-        chunks = patterns if chunks is None else chunks
+        chunks = [Chunk(block, block) for block in patterns] if chunks is None else chunks
         sparsity = 1 - ones / width if sparsity is None else sparsity
         centroids = unpack(first_centroids(chunks, width, clusters, self.seed), width, torch.float32)
-        capacity = len(next(iter(chunks))) // clusters
+        capacity = len(next(iter(chunks)).patterns) // clusters
         objective, before = [_covered(patterns, centroids, width)], None
         for iteration in range(1, self.steps + 1):
             found = []
             for number, chunk in enumerate(chunks, 1):
-                found.append(assign_in_order(chunk, centroids, width, capacity))
+                found.append(assign_in_order(chunk.active, centroids, width, capacity))
                 weight = iteration * number * capacity
                 centroids = _updated(chunk, found[-1], centroids, weight, capacity, sparsity)
             objective.append(_covered(patterns, centroids, width))
@@ -75,7 +80,7 @@ class AsPublished:
         return pack(centroids.bool()), objective
 
 
-def first_centroids(chunks: Iterable[Tensor], width: int, clusters: int, seed: int) -> Tensor:
+def first_centroids(chunks: Iterable[Chunk], width: int, clusters: int, seed: int) -> Tensor:
     """Return the patterns that centroids start from, packed, uint8 (clusters, ceil(width / 8)).
 
     Positions are drawn among those of all chunks. A pattern of less than 40 % sparsity is left out for the
@@ -84,13 +89,13 @@ def first_centroids(chunks: Iterable[Tensor], width: int, clusters: int, seed: i
     Raises ValueError when there are fewer patterns than clusters, or none near a drawn one that is sparse
     enough.
     """
-    active = [count_active(chunk) for chunk in chunks]
+    active = [count_active(chunk.patterns) for chunk in chunks]
     total = sum(map(len, active))
     if clusters > total:
         raise ValueError(f"clusters: {clusters} is more than the {total} patterns to fit")
     drawn = sorted(random.Random(seed).sample(range(total), clusters))
     found, start = [], 0
-    for chunk, counts in zip(chunks, active, strict=True):
+    for (chunk, *_), counts in zip(chunks, active, strict=True):
         sparse = (width - counts).double() / width >= SEED_SPARSITY
         for position in [position - start for position in drawn if start <= position < start + len(chunk)]:
             near = sparse[position : position + SEED_REACH + 1].nonzero().flatten()
@@ -104,21 +109,21 @@ def first_centroids(chunks: Iterable[Tensor], width: int, clusters: int, seed: i
     return torch.stack(found)
 
 
-def assign_in_order(chunk: Tensor, centroids: Tensor, width: int, capacity: int) -> Tensor:
-    """Return the centroid of each packed pattern (n, B), int64 (n,), -1 for those that are left over.
+def assign_in_order(active: Tensor, centroids: Tensor, width: int, capacity: int) -> Tensor:
+    """Return the centroid, int64 (n,), of each pattern, packed active neurons (n, B); -1 of those left over.
 
     Centroids, float32 (K, width), take `capacity` patterns each, one centroid after the other, those of which
     they leave the fewest active neurons out. Among equals the first goes first, in the order in which the
     centroid before has left them: by their distance from it.
     """
-    index = torch.full((len(chunk),), -1, dtype=torch.int64, device=chunk.device)
-    left, active = torch.arange(len(chunk), device=chunk.device), count_active(chunk)
+    index = torch.full((len(active),), -1, dtype=torch.int64, device=active.device)
+    left, counts = torch.arange(len(active), device=active.device), count_active(active)
     for first in range(0, len(centroids), COLUMNS):
         some = centroids[first : first + COLUMNS]
         # Whole numbers below 2^24, which float32 holds exactly.
-        overlap = torch.cat([unpack(rows, width, torch.float32) @ some.T for rows in chunk.split(ROWS)])
+        overlap = torch.cat([unpack(rows, width, torch.float32) @ some.T for rows in active.split(ROWS)])
         for column in range(len(some)):
-            distances = active[left] - overlap[left, column]
+            distances = counts[left] - overlap[left, column]
             order = distances.argsort(stable=True)
             index[left[order[:capacity]]] = first + column
             left = left[order[capacity:]]
@@ -126,13 +131,14 @@ def assign_in_order(chunk: Tensor, centroids: Tensor, width: int, capacity: int)
 
 
 def _updated(
-    chunk: Tensor, index: Tensor, centroids: Tensor, weight: int, capacity: int, sparsity: float
+    chunk: Chunk, index: Tensor, centroids: Tensor, weight: int, capacity: int, sparsity: float
 ) -> Tensor:
     """Return the next centroids; one without members stays as it is."""
-    updated = centroids.clone()
+    updated, width = centroids.clone(), centroids.shape[1]
     for k in index.unique().tolist():
         if k >= 0:
-            mean = unpack(chunk[index == k], centroids.shape[1], torch.float32).mean(0)
+            members = chunk.patterns[index == k] if chunk.values is None else chunk.values[index == k]
+            mean = (unpack(members, width) if chunk.values is None else members).float().mean(0)
             blend = (centroids[k] * weight + mean * capacity) / (weight + capacity)
             updated[k] = blend > blend.quantile(sparsity)
     return updated

@@ -46,7 +46,7 @@ def extract_patterns(
         if contributions is not None:
             magnitudes = own_part(values, site)
             contributions.add(magnitudes, mask, site)
-        writer.add(site.projection, site.layer, mask, magnitudes)
+        writer.add(site.projection, site.layer, mask, magnitudes, values)
 
     # Before the hooks that prune, so that these see what the layers make.
     recorded = watched(((site, site.module) for site in sites), record)

@@ -75,7 +75,7 @@ class PatternStream:
         """Yield packed patterns; small ones, of several layers, together."""
         waiting, size = [], 0
         for patterns, _ in self.store.blocks(self.projection, self.layers, self.tokens, span=self.span):
-            some = self.of_group(patterns)
+            some = self._of_group(patterns)
             if waiting and size + some.nbytes > self.block_bytes:
                 yield torch.cat(waiting)
                 waiting, size = [], 0
@@ -95,8 +95,7 @@ class PatternStream:
                 update_weights(magnitudes, scales[layer], update_power),
             )
 
-    def of_group(self, patterns: Tensor) -> Tensor:
-        """Return the part of packed patterns (n, B) that belongs to this stream's neurons."""
+    def _of_group(self, patterns: Tensor) -> Tensor:
         group, groups = self.group
         if groups == 1:
             return patterns
@@ -178,8 +177,7 @@ def fit_codebook(
         size = width // groups
         more: dict[str, Any] = {"held_out": streams["held_out"]} if len(validating) else {}
         if member.says.get("in_chunks"):
-            of_group = streams["fitting"].of_group
-            more["chunks"] = Chunks(store, projection, some, fitting, lambda rows: of_group(rows).to(device))
+            more["chunks"] = Chunks(store, projection, some, fitting, method.rows, (group, groups), device)
             more["sparsity"] = sparsities[some[0]]
         active = ones[some[0]]
         centroids, history = method.fit(streams["fitting"], size, clusters, active, **more)

@@ -9,6 +9,8 @@ With magnitudes there are also `{projection}.layer_{i}.magnitudes` (tokens, D), 
 inactive, and `{projection}.logs`, float64 (layers), the sums of their logarithms. They are bfloat16, or
 uint8 codes: the root of a magnitude over the root of its row's largest, because magnitudes span decades;
 `{projection}.layer_{i}.largest`, float32 (tokens).
+
+With values there are `{projection}.layer_{i}.values` (tokens, D), the outputs in the model's dtype.
 """
 
 from collections.abc import Iterable, Iterator
@@ -42,6 +44,7 @@ class PatternWriter:
         shard_bytes: a shard is written as soon as it would hold this much.
         magnitudes: also store the magnitudes of active neurons, as one of MAGNITUDES.
         sequence_length: tokens of each sequence that is added, as far as it is known.
+        values: also store the outputs themselves, of all neurons.
         kept: store only the patterns of these tokens, by their positions, int64, among those added to a
             site; all by default.
 
@@ -58,11 +61,12 @@ class PatternWriter:
         magnitudes: str | None = None,
         kept: Tensor | None = None,
         sequence_length: int | None = None,
+        values: bool = False,
     ) -> None:
         if magnitudes not in (None, *MAGNITUDES):
             raise ValueError(f"magnitudes: {magnitudes!r} is unknown (allowed: {', '.join(MAGNITUDES)})")
         self.folder, self.magnitudes, self.kept = Path(folder), magnitudes, kept
-        self.sequence_length = sequence_length
+        self.sequence_length, self.values = sequence_length, values
         self.identity, self.layers, self.widths, self.shard_bytes = identity, layers, widths, shard_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in [self.folder / MANIFEST, *self.folder.glob("*.safetensors")]:
@@ -79,10 +83,18 @@ class PatternWriter:
             for name in widths:
                 self._active[f"{name}.logs"] = torch.zeros(layers, dtype=torch.float64)
 
-    def add(self, projection: str, layer: int, mask: Tensor, magnitudes: Tensor | None = None) -> None:
+    def add(
+        self,
+        projection: str,
+        layer: int,
+        mask: Tensor,
+        magnitudes: Tensor | None = None,
+        values: Tensor | None = None,
+    ) -> None:
         """Append the patterns of further tokens, bool (tokens, D), at one site; sites come in any order.
 
-        A store with magnitudes takes those of all neurons, floating-point (tokens, D), and needs them.
+        A store with magnitudes, or values, takes those of all neurons, floating-point (tokens, D), and needs
+        them.
         Raises ValueError when the site or the width is not one of the store's.
         """
         if (projection, layer) not in self._tokens or mask.shape[1:] != (self.widths[projection],):
@@ -93,6 +105,8 @@ class PatternWriter:
         self._append(key, packed)
         self._tokens[projection, layer] += len(packed)
         self._active[projection][layer] += mask.sum(0).cpu()
+        if self.values:
+            self._append(f"{key}.values", values[rows])
         if self.magnitudes:
             active = torch.where(mask, magnitudes.float(), 0)
             logs = active[active > 0].log().sum(dtype=torch.float64)
@@ -131,6 +145,7 @@ class PatternWriter:
                 "layers": self.layers,
                 "widths": self.widths,
                 "magnitudes": self.magnitudes,
+                "values": self.values,
                 "shards": self._shards,
                 "active": _description(self.folder / ACTIVE_COUNTS),
             },
@@ -198,6 +213,7 @@ class PatternStore:
         self.layers: int = manifest["layers"]
         self.widths: dict[str, int] = manifest["widths"]
         self.magnitudes: str | None = manifest["magnitudes"]
+        self.values: bool = manifest.get("values", False)
         self._shards: list[dict[str, Any]] = manifest["shards"]
         self._active: dict[str, Any] = manifest["active"]
         self._checked: set[str] = set()
@@ -292,6 +308,20 @@ class PatternStore:
                 chosen = stored.index_select(0, some)
                 magnitudes = chosen.float() if largest is None else _decode(chosen, largest[some])
                 yield magnitudes if factors is None else magnitudes.mul_(factors[layer]), layer
+
+    def value_blocks(
+        self, projection: str, layers: Iterable[int] | None = None, tokens: int | Tensor | None = None
+    ) -> Iterator[tuple[Tensor, int]]:
+        """Stream what belongs to `blocks` of the same arguments: outputs, (rows, D), and layer.
+
+        Raises ValueError as `blocks` does, and when the store has no values.
+        """
+        if not self.values:
+            raise ValueError(f"{self.folder}: the patterns were stored without values")
+        for _, opened, layer, rows in self._parts(layers, tokens, 2**14, None):
+            stored = opened.get_tensor(f"{projection}.layer_{layer}.values")
+            for some in rows:
+                yield stored.index_select(0, some), layer
 
     def _parts(
         self,

@@ -156,6 +156,13 @@ class Codebook(Kind):
             "minimum": 1,
             "maximum": 255,
         },
+        "rows": {
+            "description": (
+                "What the artifact's loop reads (as_published): patterns (binary, by default), magnitudes, 0 "
+                "under the threshold, or the signed outputs, of which those above 0 are active (raw)."
+            ),
+            "enum": ["binary", "magnitudes", "raw"],
+        },
         "centroids": {
             "description": (
                 "Given centroids, a file for each projection: the artifact's .pt or a codebook file of "
@@ -225,6 +232,7 @@ class Codebook(Kind):
         "update_power": "u",
         "assign_power": "a",
         "lost_weight": "l",
+        "rows": "",
         "validation": "v",
         "seed_sparsity": "from",
         "warm_up": "warm",
@@ -250,6 +258,11 @@ class Codebook(Kind):
     def algorithm(self) -> Member:
         """How the centroids are learned."""
         return ALGORITHMS[self.params["algorithm"]]
+
+    @property
+    def weighs(self) -> bool:
+        """Whether its fit reads magnitudes."""
+        return bool(self.algorithm.says.get("weighs")) or self.params.get("rows") == "magnitudes"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -328,7 +341,7 @@ class Codebook(Kind):
         return {
             "patterns": self.patterns,
             "held_out": None if self.as_published else self.patterns + HELD_OUT,
-            "weighs": bool(self.algorithm.says.get("weighs")),
+            "weighs": self.weighs,
             "module": self.algorithm.module,
             "fit": {key: self.params[key] for key in keys} | {"options": self.options},
         }
@@ -407,10 +420,14 @@ class Codebook(Kind):
         see = f"codebooks.patterns and {use}.sequences"
         if store := given_store(config, model, self.patterns, root):
             most, see = store["tokens"] * store["layers"], f"models.{model}.patterns"
-            if self.algorithm.says.get("weighs") and not store["magnitudes"]:
+            if self.weighs and not store["magnitudes"]:
                 raise ConfigError(
                     f"models.{model}.patterns.{self.patterns}: holds no magnitudes, by which "
                     f"{self.params['algorithm']} of {where} weighs"
+                )
+            if self.params.get("rows") == "raw" and not store.get("values"):
+                raise ConfigError(
+                    f"models.{model}.patterns.{self.patterns}: holds no outputs, which rows of {where} are"
                 )
         most = most // layers if self.params["scope"] == "per_layer" else most
         if self.params["clusters"] > most:

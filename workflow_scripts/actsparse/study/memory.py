@@ -116,14 +116,24 @@ def statistics(shape: Shape, dtype: str, length: int) -> int:
     return weights(shape, dtype) + watched(shape, dtype, length, STATISTICS) + sums
 
 
-def patterns(shape: Shape, dtype: str, length: int, windows: int, stored: int, magnitudes: str | None) -> int:
-    """Return what extracting patterns needs, `stored` of each projection, maybe `magnitudes` of that type.
+def patterns(
+    shape: Shape,
+    dtype: str,
+    length: int,
+    windows: int,
+    stored: int,
+    magnitudes: str | None,
+    values: bool = False,
+) -> int:
+    """Return what extracting patterns needs, `stored` of each projection.
+
+    Maybe with `magnitudes` of that type, maybe with `values` in the model's.
 
     A shard waits until it is full and its last window is over. Its buffers are doubled when they are full,
     which leaves holes between them: two and a half times what waits was measured.
     """
     neurons = 2 * shape["intermediate_size"] + shape["hidden_size"]
-    bits = 1 + (8 * {"uint8": 1, "bfloat16": 2}[magnitudes] if magnitudes else 0)
+    bits = 1 + (8 * {"uint8": 1, "bfloat16": 2}[magnitudes] if magnitudes else 0) + 8 * BYTES[dtype] * values
     every = stored * neurons * bits // 8
     waiting = 5 * min(every, SHARD + every // windows) // 2
     counts = 8 * shape["num_hidden_layers"] * neurons * (2 if magnitudes else 1)
@@ -210,13 +220,14 @@ def fitting(
     balanced: bool = False,
     unseen: bool = False,
     sequence: int | None = None,
+    averages: bool = False,
 ) -> int:
     """Return what fitting the codebook of a projection of `width` neurons to so many patterns needs.
 
     It is the mapped part of the store, the blocks that are held, 40 bytes a pattern, all centroids (of
     `layers` codebooks), and the largest of what the steps, weighing a block, and counting its neurons need;
     or measuring it on `unseen` patterns, which is done in the end. Of a codebook's patterns `sequence`
-    are of one sequence, all by default.
+    are of one sequence, all by default; as published, `averages` says whether their outputs are read.
     """
     size, here = -(-width // groups), -(-patterns // layers)
     table, bits = clusters * size, here * size // 8
@@ -229,6 +240,7 @@ def fitting(
     shared_out = 4 * (min(here, 2**14) * (size + 4 * clusters) + table) * balanced
     chunk = here if sequence is None else min(here, sequence)
     steps = _steps(algorithm, here, size, clusters, block, chunk)
+    steps += 8 * chunk * width * averages  # a sequence's, twice, in float32
     measured = (min(SHARD, 9 * patterns * width // 8) + 20 * 2**13 * width) * unseen
     results = layers * groups * table // 8
     return mapped + held + 40 * here + results + max(steps, weighed, shared_out, 8 * block, measured)
