@@ -29,7 +29,7 @@ rule fit_codebook:
     params:
         spec=lambda w: CODEBOOKS[w.codebook]["fit"]
         | {"patterns": CONFIG["codebooks"]["patterns"], "steps": CONFIG["codebooks"]["steps"]}
-        | {"seed": CONFIG["seed"]},
+        | {"seed": CODEBOOKS[w.codebook]["fit"].get("seed", CONFIG["seed"])},
         device=CONFIG["device"],
         pins=pins("lm"),
         code=lambda w: digest(
@@ -65,8 +65,9 @@ rule train_routers:
         gpu=GPUS,
         jobs_per_gpu=CONFIG["jobs_per_gpu"],
     params:
-        training=lambda w: ROUTERS[w.router]["training"]
-        | {"epochs": CONFIG["codebooks"]["router_epochs"], "seed": CONFIG["seed"]},
+        training=lambda w: {"seed": CONFIG["seed"]}
+        | ROUTERS[w.router]["training"]
+        | {"epochs": CONFIG["codebooks"]["router_epochs"]},
         loading=loading,
         pins=pins("lm"),
         code=digest("train_routers.py", "actsparse.codebooks.kernels"),

@@ -20,6 +20,7 @@ THRESHOLDS = [
 ]
 EXTRA_ROWS = {e.kind.extra_rows.source for e in STUDY.experiments.values() if e.kind.extra_rows}
 SOURCES = ({"evaluations"} | EXTRA_ROWS if EVALUATIONS else set()) | ({"thresholds"} if THRESHOLDS else set())
+SOURCES |= {"seeds"} if EVALUATIONS and STUDY.repeats else set()
 SOURCES |= {"comparisons"} if EVALUATIONS and STUDY.references else set()
 DECLARED_TABLES = declared_tables(
     BASE / "rules/tables.yaml", CONFIG["tables"], SOURCES, METHODS, CONFIG["models"]
@@ -58,6 +59,7 @@ rule collate_tables:
         tables=DECLARED_TABLES,
         config=CONFIG,
         references=STUDY.references,
+        repeats=STUDY.repeats,
         measured=protocol(CONFIG),
         pins=pins("report"),
         code=digest("collate_tables.py"),

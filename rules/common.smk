@@ -190,8 +190,7 @@ def benchmark_files(wildcards):
 def scheme_params(wildcards):
     """What a job has to know of its experiment to build the scheme."""
     kind = STUDY.experiments[wildcards.experiment].kind
-    draws = kind.scorer.says.get("seeded_as_published" if kind.as_published else "seeded")
-    seed = {"seed": CONFIG["seed"]} if draws or kind.scorer.says.get("seeded") else {}
+    seed = {"seed": kind.params.get("seed", CONFIG["seed"])} if kind.draws else {}
     return {"kind": f"{type(kind).__module__}:{type(kind).__name__}", "params": kind.params | seed}
 
 

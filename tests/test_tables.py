@@ -326,6 +326,7 @@ def test_what_was_measured_on_what():
     )
     assert protocol(config) == {
         "evaluations": measured,
+        "seeds": measured,
         "comparisons": measured,
         "codebooks": "Perplexity and coverage on all windows of 2,048 tokens of wikitext2 (test).",
         "thresholds": "Counted on 16 windows of 2,048 tokens of wikitext2 (train).",

@@ -9,7 +9,7 @@ from actsparse.report.tables.comparisons import Paired, comparisons
 from actsparse.report.tables.protocol import protocol
 from actsparse.report.tables.records import by_benchmark, read_results
 from actsparse.report.tables.render import write_table
-from actsparse.report.tables.sources import evaluations, extra_rows, thresholds
+from actsparse.report.tables.sources import evaluations, extra_rows, over_seeds, thresholds
 from actsparse.study.tables import known_columns
 
 
@@ -20,10 +20,12 @@ def collate(
     config: dict[str, Any],
     folder: Path,
     references: dict[str, str] | None = None,
+    repeats: dict[str, str] | None = None,
 ) -> None:
     """Write each of `tables`, {name: declaration}, to `folder` as CSV, Markdown, LaTeX and HTML.
 
-    `config` is the study's, validated; `references` says which experiment each one is compared with.
+    `config` is the study's, validated; `references` says which experiment each one is compared with,
+    `repeats` which ones differ in their seeds alone, {experiment: name without the seed}.
     """
     records = read_results(results)
     known = {
@@ -32,8 +34,10 @@ def collate(
     }
     paired = Paired(records, known["evaluations"], references)
     measured = protocol(config, by_benchmark(records))
+    evaluated = evaluations(records, known["evaluations"].values(), paired)
     sources = {
-        "evaluations": evaluations(records, known["evaluations"].values(), paired),
+        "evaluations": evaluated,
+        "seeds": over_seeds(evaluated, known["evaluations"].values(), repeats or {}),
         "comparisons": comparisons(paired),
         "thresholds": thresholds(threshold_files),
         **extra_rows(records),
@@ -55,4 +59,5 @@ if "snakemake" in globals():
             snakemake.params.config,
             Path(snakemake.output[0]).parent,
             snakemake.params.references,
+            snakemake.params.repeats,
         )

@@ -1,10 +1,11 @@
 """A column of results, as kinds and benchmarks declare them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 STDERR = "_stderr"
+SPREAD = "_spread"  # the standard deviation over seeds
 # How a number is compared with that of another experiment, and the column that has it.
 AGAINST_REFERENCE = {"ratio": "over reference", "difference": "minus reference"}
 
@@ -76,6 +77,15 @@ def with_references(columns: Iterable[Column]) -> list[Column]:
         if column.paired and not column.derived_from
     ]
     return [*columns, *against]
+
+
+def with_spreads(columns: Iterable[Column]) -> list[Column]:
+    """Return the columns as they are of several seeds, each followed by its spread; no value is best."""
+    found = []
+    for column in columns:
+        spread = replace(column, name=column.name + SPREAD, heading=f"{column.title} spread")
+        found += [replace(each, better=None, derived_from=None) for each in (column, spread)]
+    return found
 
 
 @dataclass(frozen=True)

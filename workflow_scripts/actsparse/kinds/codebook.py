@@ -299,7 +299,8 @@ class Codebook(Kind):
         if "centroids" in params:
             return f"given-{digest_of(params['centroids'])[:8]}-{size}"
         unusual = {key: params[key] for key in ("groups", "allocation") if params[key] not in (1, "uniform")}
-        options = [
+        options = [f"-seed{params['seed']}"] if "seed" in params else []
+        options += [
             f"-{self.labels.get(key, key)}{slug_word(value)}"
             for key, value in {**unusual, **self.options}.items()
         ]
@@ -311,7 +312,21 @@ class Codebook(Kind):
         rank = self.params.get("router_rank", "full")
         routed = "-".join(map(slug_word, self.routed))
         at_work = "-thresholded" if self.patterns_of == "thresholded" else ""
+        if "centroids" in self.params and "seed" in self.params:  # else the codebook's name has it
+            at_work += f"-seed{self.params['seed']}"
         return f"{self.codebook}-{self.params['router_loss']}-r{rank}-{routed}{at_work}"
+
+    @property
+    def seeded_by(self) -> str | None:
+        """The clustering, where centroids are not given, and the training of routers."""
+        if self.params["assignment"] == "router":
+            return "router"
+        return None if "centroids" in self.params else "clustering"
+
+    @property
+    def _seed(self) -> dict[str, int]:
+        """Its own seed, if it has one in place of the study's."""
+        return {"seed": self.params["seed"]} if "seed" in self.params else {}
 
     def needs(self, slug: str) -> dict[str, Need]:
         """Return its thresholds, its codebook, with all that is needed to fit it, and its routers."""
@@ -329,6 +344,7 @@ class Codebook(Kind):
                     "patterns_of": self.patterns_of,
                     "rank": self.params.get("router_rank"),
                     "loss": self.params["router_loss"],
+                    **self._seed,
                 },
             }
             found["routers"] = Need("routers", self.router, about)
@@ -343,7 +359,7 @@ class Codebook(Kind):
             "held_out": None if self.as_published else self.patterns + HELD_OUT,
             "weighs": self.weighs,
             "module": self.algorithm.module,
-            "fit": {key: self.params[key] for key in keys} | {"options": self.options},
+            "fit": {key: self.params[key] for key in keys} | {"options": self.options, **self._seed},
         }
 
     @property

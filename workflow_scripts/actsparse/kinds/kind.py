@@ -93,6 +93,17 @@ class Kind(ABC):
         """Whether the artifact's own arithmetic is wanted where it differs from the corrected one."""
         return self.params.get("as_published", False)
 
+    @property
+    def draws(self) -> bool:
+        """Whether its scorer draws random numbers."""
+        says = self.scorer.says
+        return bool(says.get("seeded") or (self.as_published and says.get("seeded_as_published")))
+
+    @property
+    def seeded_by(self) -> str | None:
+        """What of it depends on a seed; None for nothing: another seed would give the same results."""
+        return None
+
     def ignores(self) -> dict[str, str]:
         """Return {key: why} of the keys that such an experiment would ignore; none of them may be given."""
         return {}

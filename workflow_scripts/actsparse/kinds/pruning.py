@@ -48,6 +48,11 @@ class Pruning(Kind):
         return found
 
     @property
+    def seeded_by(self) -> str | None:
+        """Its scorer, if that draws; training and SparseGPT take the calibration windows in their order."""
+        return "scorer" if self.draws else None
+
+    @property
     def modules(self) -> list[str]:
         """Beyond the usual, the module of its pattern."""
         word, _ = self.pattern

@@ -41,6 +41,11 @@ class Study:
         found = {slug: experiment.reference or usual for slug, experiment in self.experiments.items()}
         return {slug: other for slug, other in found.items() if other not in (None, slug)}
 
+    @property
+    def repeats(self) -> dict[str, str]:
+        """{experiment: its name without the seed}, of those that differ in their seeds alone."""
+        return {slug: found.repeats for slug, found in self.experiments.items() if found.repeats}
+
     @cached_property
     def needs(self) -> dict[str, dict[str, Any]]:
         """What the experiments need of each model: {artifact: {name: what its rule has to know}}."""
@@ -76,8 +81,10 @@ def load_study(config: dict[str, Any], schema: str | Path, root: str | Path = ".
     for word, benchmark in BENCHMARKS.items():
         if word in config:
             benchmark.complete(config)
-    experiments = expand(config["experiments"])
+    experiments = expand(config["experiments"], config["seed"], config.get("seeds", ()))
     check_references(config, experiments, Path(root))
+    if "seeds" in config and not any(experiment.kind.seeded_by for experiment in experiments.values()):
+        raise ConfigError("seeds: would be ignored (no experiment depends on a seed)")
     study = Study(config, experiments)
     for task in config["tasks"]:
         if task not in study.tasks:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from actsparse.benchmarks import BENCHMARKS
-from actsparse.columns import Column, with_ratios, with_references
+from actsparse.columns import Column, with_ratios, with_references, with_spreads
 from actsparse.kinds import KINDS
 
 # What a table shows of every experiment, whatever its kind, and whatever it is measured by.
@@ -73,6 +73,7 @@ def known_columns(
             extra += kind.extra_rows.columns
     found = {
         "evaluations": [*EXPERIMENT, *with_references(measured)],
+        "seeds": [*EXPERIMENT[:5], Column("seeds"), *with_spreads([EXPERIMENT[5], *measured])],
         "thresholds": THRESHOLDS,
         "comparisons": COMPARISONS,
     }.get(source, [*EXPERIMENT[:2], EXPERIMENT[5], *extra, *measured])

@@ -11,11 +11,13 @@ from actsparse.kinds.dense import Dense
 from actsparse.kinds.threshold import Threshold
 from actsparse.report.figures.data import StudyData, projections_of
 from actsparse.report.figures.style import GREY, MARKERS, legend_below, log_scale, panels, ramp
-from actsparse.report.tables.records import kind_of, numbers
+from actsparse.report.tables.records import kind_of, numbers, without_seed
 
 LINES = ("-", "--", "-.", (0, (1, 1)))
 BASELINE = {"linestyle": ":", "marker": "_", "markersize": 7, "linewidth": 0.9}
 NEEDS = {"codebooks", "perplexity"}  # read without importing, so no name stands for a benchmark's word
+# What is measured for each seed.
+MEASURED = ("value", "recall", "baseline_recall")
 # The axes of the figure itself.
 SHOWN = ("clusters", "centroid_sparsity", "projections", "centroids")
 
@@ -53,14 +55,25 @@ def draw(data: StudyData) -> Figure:
 
 def _codebooks(data: StudyData, model: str) -> pd.DataFrame:
     rows = [
-        kind.params | {"baseline_recall": math.nan} | row | {"value": measured[Perplexity.word]}
-        for records in data.of_model(model).values()
+        kind.params
+        | {"baseline_recall": math.nan, "repeats": without_seed(experiment, kind)}
+        | row
+        | {"value": measured[Perplexity.word]}
+        for experiment, records in data.of_model(model).items()
         for kind, measured in [(kind_of(records), numbers(records))]
         for row in kind.rows(records[Perplexity.word])
     ]
     frame = pd.DataFrame(rows).sort_values("clusters", kind="stable")
     frame["kind"] = _kinds(frame)
-    return frame
+    return _over_seeds(frame)
+
+
+def _over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for those that differ in their seeds alone: means, and the spread of the perplexity."""
+    same = [frame.repeats, frame.projection]
+    means = {name: frame.groupby(same)[name].transform("mean") for name in MEASURED}
+    spread = frame.groupby(same).value.transform("std").fillna(0.0)
+    return frame.assign(**means, spread=spread).drop_duplicates(["repeats", "projection"])
 
 
 def _kinds(frame: pd.DataFrame) -> list[str]:
@@ -105,6 +118,9 @@ def _variants(frame: pd.DataFrame):
 def _draw_perplexity(axes, frame: pd.DataFrame) -> None:
     for label, style, members in _variants(frame):
         axes.plot(members.clusters, members.value, label=label, **style)
+        if members.spread.any():
+            low, high = members.value - members.spread, members.value + members.spread
+            axes.fill_between(members.clusters, low, high, color=style["color"], alpha=0.25, linewidth=2)
 
 
 def _draw_recall(axes, frame: pd.DataFrame) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from actsparse.columns import STDERR
+from actsparse.columns import SPREAD, STDERR
 from actsparse.study.tables import stands_for
 
 
@@ -12,7 +12,8 @@ def choose(rows: pd.DataFrame, declared: dict[str, Any], config: dict[str, Any])
     """Return the rows and columns that a declaration asks for, under the source's own index and column names.
 
     Columns that this study does not have are left out. With `standard_errors`, the columns `<metric>_stderr`
-    follow theirs. Rows that are equal in the columns of `order` keep their order.
+    follow theirs, and those of several seeds are followed by their spread. Rows that are equal in the columns
+    of `order` keep their order.
     """
     chosen = rows
     for column, allowed in declared.get("where", {}).items():
@@ -22,7 +23,7 @@ def choose(rows: pd.DataFrame, declared: dict[str, Any], config: dict[str, Any])
     columns = []
     for column in declared["columns"]:
         for name in stands_for(column, config):
-            columns.append(name)
+            columns += [name, name + SPREAD]
             if declared.get("standard_errors"):
                 columns.append(name + STDERR)
     return chosen[[column for column in columns if column in chosen]]

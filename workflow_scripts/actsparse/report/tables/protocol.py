@@ -20,4 +20,5 @@ def protocol(config: dict[str, Any], records: dict[str, list[dict]] | None = Non
     counted = f"Counted on {told_windows(config, 'calibration')}." if "calibration" in config else ""
     extra = {kind.extra_rows.source: kind.told_rows(config) for kind in KINDS.values() if kind.extra_rows}
     measured = " ".join(told.values())
-    return {"evaluations": measured, "comparisons": measured, "thresholds": counted, **extra}
+    results = dict.fromkeys(("evaluations", "seeds", "comparisons"), measured)
+    return {**results, "thresholds": counted, **extra}

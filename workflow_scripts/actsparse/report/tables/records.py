@@ -42,6 +42,11 @@ def kind_of(records: Records) -> Kind:
     return KINDS[first["method"]].of(first["params"])
 
 
+def without_seed(experiment: str, kind: Kind) -> str:
+    """Return the name that an experiment shares with those that differ from it in their seed alone."""
+    return experiment.removesuffix(f"-seed{kind.params.get('seed')}")
+
+
 def numbers(records: Records) -> dict[str, float]:
     """Return {column: value, column_stderr: its standard error} of all benchmarks of an experiment."""
     found = {}

@@ -1,13 +1,13 @@
 """The rows that tables choose from: evaluations, what kinds add, thresholds. All columns, all digits."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from actsparse.columns import STDERR, Column
+from actsparse.columns import SPREAD, STDERR, Column
 from actsparse.jobs.files import number, read_json
 from actsparse.kinds import KINDS
 from actsparse.kinds.dense import Dense
@@ -54,6 +54,29 @@ def evaluations(
             ratio = table[column.name] / table.model.map(dense[~dense.index.duplicated()])
             table[f"{column.name}_over_dense"] = ratio
     return table if paired is None or table.empty else table.assign(**paired_columns(table, columns, paired))
+
+
+def over_seeds(table: pd.DataFrame, columns: Iterable[Column], repeats: Mapping[str, str]) -> pd.DataFrame:
+    """Return one row per (model, experiment without its seed) of what is repeated, from the evaluations.
+
+    `repeats` is {experiment: its name without the seed}. Columns: model, experiment, method, pruning,
+    target_sparsity, seeds (how many), and of each of `columns` that is measured the mean over the seeds and
+    `<column>_spread`, the standard deviation of one seed (divided by seeds - 1). Where one seed has no finite
+    number, both are NaN.
+    """
+    rows = []
+    if table.empty or not repeats:
+        return pd.DataFrame(rows)
+    for (model, experiment), members in table.groupby(["model", table.experiment.map(repeats)], sort=False):
+        row = {"model": model, "experiment": experiment}
+        row |= {key: members[key].iloc[0] for key in ("method", "pruning", "target_sparsity")}
+        row["seeds"] = len(members)
+        for name in dict.fromkeys(["realised_sparsity", *(column.name for column in columns)]):
+            if name in members and pd.api.types.is_numeric_dtype(members[name]):
+                values = members[name].replace([math.inf, -math.inf], math.nan)
+                row |= {name: values.mean(skipna=False), name + SPREAD: values.std(ddof=1, skipna=False)}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def paired_columns(table: pd.DataFrame, columns: Iterable[Column], paired: Paired) -> dict[str, list[float]]:
