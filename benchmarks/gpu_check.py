@@ -23,8 +23,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
 
+from actsparse.kernels.gpu.lists import list_kept
 from actsparse.kernels.gpu.masks import prune_n_of_m
-from actsparse.kernels.gpu.products import _list, skip_inputs, skip_outputs
+from actsparse.kernels.gpu.products import skip_inputs, skip_outputs
 from actsparse.kernels.modes import N_OF_M, THRESHOLD, TOP_K
 from actsparse.methods.execute import execute
 from actsparse.methods.mitigations.none import NoMitigation
@@ -219,7 +220,7 @@ def check_products(found: dict[str, float], bandwidth: float) -> None:
             )
             row[f"list {name}"] = recorded(
                 lambda x=x, mode=mode, n=n, m=m, level=level: [
-                    _list(x, mode, n, m, level, None) for _ in range(COPIES)
+                    list_kept(x, mode, n, m, level, None) for _ in range(COPIES)
                 ]
             )
         times = {name: milliseconds(run) / COPIES for name, run in row.items()}
