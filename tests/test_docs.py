@@ -83,10 +83,7 @@ COMMANDS = {
     "python benchmarks/nm_masking.py resources/models/smollm2-135m-*/": Run(
         "python benchmarks/nm_masking.py model --length 64 --rounds 1 --threads 1"
     ),
-    "python benchmarks/nm_masking.py --device cuda --dtype bfloat16 --shape llama-2-7b --batch 8": Needs(
-        "a GPU",
-        "python benchmarks/nm_masking.py model --dtype bfloat16 --length 64 --rounds 1",
-    ),
+    "python benchmarks/gpu_check.py": Needs("a GPU", "python benchmarks/gpu_check.py --help"),
     PRUNE_TIMED: Needs("a quiet machine"),
     "python benchmarks/codebook_step.py": Run(
         "python benchmarks/codebook_step.py --rows 256 --width 64 --clusters 16 --threads 1"
