@@ -79,7 +79,7 @@ COMMANDS = {
     "make test": Elsewhere(".ci/run"),
     "make test-slurm": Elsewhere(".ci/run"),
     # benchmarks
-    "python benchmarks/overhead.py results/demo --wall 760 --slots 2": Run(),
+    "python benchmarks/overhead.py results/demo --wall 915 --slots 2": Run(),
     "python benchmarks/nm_masking.py resources/models/smollm2-135m-*/": Run(
         "python benchmarks/nm_masking.py model --length 64 --rounds 1 --threads 1"
     ),
