@@ -21,14 +21,11 @@ from transformers import DynamicCache, StaticCache
 from transformers.activations import SiLUActivation
 
 from actsparse.kernels.cpu.build import load_kernels
+from actsparse.kernels.dtypes import KERNEL_DTYPES
 from actsparse.models.sites import decoder_layers
 
 # Norm, rotation and attention of these are what the kernels compute.
 LEAN = ("llama", "mistral", "qwen2")
-KERNEL_DTYPES = {
-    "cpu": (torch.float32, torch.bfloat16),
-    "cuda": (torch.float32, torch.bfloat16, torch.float16),
-}
 
 
 class Decoder(Protocol):

@@ -6,11 +6,9 @@ from torch.nn.functional import linear
 from torch.utils._triton import has_triton
 
 from actsparse.kernels.cpu.build import load_kernels
+from actsparse.kernels.dtypes import KERNEL_DTYPES
 from actsparse.methods.execution.products import Engine, PlainTorch, Selection
 from actsparse.methods.execution.weights import Weights
-
-KERNEL_DTYPES = (torch.float32, torch.bfloat16)
-GPU_DTYPES = (*KERNEL_DTYPES, torch.float16)
 
 
 class Kernels:
@@ -80,8 +78,8 @@ class TritonKernels:
 def pick_engine(device: torch.device, dtypes: set[torch.dtype]) -> Engine:
     """Return the device's kernels where they can be had and know the model's one dtype, else plain torch."""
     (dtype, *others) = dtypes
-    if others:
+    if others or dtype not in KERNEL_DTYPES.get(device.type, ()):
         return PlainTorch()
     if device.type == "cuda":
-        return TritonKernels() if dtype in GPU_DTYPES and has_triton() else PlainTorch()
-    return Kernels() if dtype in KERNEL_DTYPES and load_kernels() is None else PlainTorch()
+        return TritonKernels() if has_triton() else PlainTorch()
+    return Kernels() if load_kernels() is None else PlainTorch()
